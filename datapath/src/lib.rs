@@ -1,0 +1,1 @@
+//! Object data: striping, acknowledgement, degraded reads, garbage and uploads.

@@ -1,0 +1,1 @@
+//! Reed-Solomon codec over GF(2^8), stripe geometry and coding kernels.

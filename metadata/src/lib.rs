@@ -1,0 +1,1 @@
+//! The replicated metadata store: state machine, Raft groups, log store and client.

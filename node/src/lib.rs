@@ -1,0 +1,1 @@
+//! The ashlar daemon and command line; the only place where all crates meet.

@@ -1,0 +1,1 @@
+//! Connections between nodes: classes, identity, deadlines, keep-alive.
