@@ -23,7 +23,7 @@ pub struct ListQuery {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListEntry {
-    Object(VersionInfo),
+    Object(Box<VersionInfo>),
     /// A group of keys that agree up to the delimiter.
     CommonPrefix(String),
 }

@@ -93,11 +93,13 @@ impl Blob {
     /// Slots without a shard: what the repair table must name.
     pub fn missing(&self) -> impl Iterator<Item = MissingSlot> + '_ {
         self.chunks.iter().zip(0u32..).flat_map(move |(chunk, index)| {
-            chunk.slots.iter().zip(0u8..).filter(|(drive, _)| drive.is_none()).map(move |(_, slot)| MissingSlot {
-                chunk: ChunkId { blob: self.id, index },
-                slot: SlotIndex(slot),
-                pg: chunk.pg,
-                interval: chunk.interval,
+            chunk.slots.iter().zip(0u8..).filter(|(drive, _)| drive.is_none()).map(move |(_, slot)| {
+                MissingSlot {
+                    chunk: ChunkId { blob: self.id, index },
+                    slot: SlotIndex(slot),
+                    pg: chunk.pg,
+                    interval: chunk.interval,
+                }
             })
         })
     }

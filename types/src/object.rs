@@ -1,7 +1,8 @@
 //! What S3 keeps about a version besides its bytes.
 
 use crate::{
-    checksum::ObjectChecksum, etag::ETag, ids::VersionUid, key::ObjectKey, time::Timestamp, version::VersionId,
+    checksum::ObjectChecksum, etag::ETag, ids::VersionUid, key::ObjectKey, time::Timestamp,
+    version::VersionId,
 };
 use serde::{Deserialize, Serialize};
 

@@ -105,7 +105,10 @@ mod tests {
     #[test]
     fn profiles_parse_and_bound_their_slots() {
         let profile: Profile = "8+4".parse().unwrap();
-        assert_eq!((profile.k(), profile.m(), profile.stripe_unit(), profile.ack_quorum()), (8, 4, 65536, 10));
+        assert_eq!(
+            (profile.k(), profile.m(), profile.stripe_unit(), profile.ack_quorum()),
+            (8, 4, 65536, 10)
+        );
         assert_eq!("12+4".parse::<Profile>().unwrap().stripe_unit(), 32768);
         assert_eq!("1+0".parse::<Profile>().unwrap().ack_quorum(), 1);
         for bad in ["", "4", "4+", "0+2", "30+3", "255+255", "a+b"] {

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn ranges_resolve_as_http_says() {
-        let resolve = |header, len| RangeRequest::parse(header).map(|r| r.resolve(len).ok().map(|r| (r.start, r.end)));
+        let resolve =
+            |header, len| RangeRequest::parse(header).map(|r| r.resolve(len).ok().map(|r| (r.start, r.end)));
         assert_eq!(resolve("bytes=0-0", 10), Some(Some((0, 1))));
         assert_eq!(resolve("bytes=4-", 10), Some(Some((4, 10))));
         assert_eq!(resolve("bytes=-3", 10), Some(Some((7, 10))));

@@ -1,0 +1,143 @@
+//! Tasks, worker threads and bounded pools.
+//!
+//! Every task has an owner: a [`TaskHandle`] or [`TaskSet`] that joins or aborts it. A worker is a thread in
+//! production and may be a task in simulation, so it only blocks on disks and on the channels of its owner.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+mod pool;
+mod real;
+
+pub use pool::{Pool, PoolClosed};
+
+type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What makes tasks and workers; the simulated one lives in `sim`.
+pub trait Spawner: fmt::Debug + Send + Sync {
+    fn spawn(&self, name: &'static str, task: BoxedTask) -> TaskHandle;
+    fn worker(&self, name: String, work: Box<dyn FnOnce() + Send>) -> WorkerHandle;
+}
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tasks(Arc<dyn Spawner>);
+
+impl Tasks {
+    pub fn new(spawner: Arc<dyn Spawner>) -> Self {
+        Self(spawner)
+    }
+
+    /// Tokio tasks and named threads.
+    pub fn real() -> Self {
+        Self(Arc::new(real::RealSpawner))
+    }
+
+    /// Starts a task. Dropping the handle aborts it.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
+        self.0.spawn(name, Box::pin(task))
+    }
+
+    /// Starts a thread for blocking work. Dropping the handle lets it run on; `join` waits for it.
+    pub fn worker(&self, name: impl Into<String>, work: impl FnOnce() + Send + 'static) -> WorkerHandle {
+        self.0.worker(name.into(), Box::new(work))
+    }
+}
+
+/// Owner of one task; aborts it when dropped.
+#[derive(Debug)]
+#[must_use = "dropping the handle aborts the task"]
+pub struct TaskHandle {
+    inner: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl TaskHandle {
+    pub fn from_join(handle: tokio::task::JoinHandle<()>) -> Self {
+        Self { inner: Some(handle) }
+    }
+
+    /// Waits for the end. A panic of the task is resumed here.
+    pub async fn join(mut self) {
+        if let Some(inner) = self.inner.take()
+            && let Err(error) = inner.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+
+    pub fn abort(&self) {
+        if let Some(inner) = &self.inner {
+            inner.abort();
+        }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.inner.as_ref().is_none_or(tokio::task::JoinHandle::is_finished)
+    }
+
+    /// Lets the task run to its end without an owner; for work that must outlive the request that began it and is
+    /// bounded by its own deadline.
+    pub fn detach(mut self) {
+        self.inner = None;
+    }
+}
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// Owner of many short tasks, such as one per connection. Dropping it aborts them all.
+#[derive(Debug, Default)]
+pub struct TaskSet {
+    running: std::sync::Mutex<Vec<TaskHandle>>,
+}
+
+impl TaskSet {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a task and forgets those that have ended.
+    pub fn push(&self, task: TaskHandle) {
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        running.retain(|task| !task.is_finished());
+        running.push(task);
+    }
+
+    /// Aborts all and forgets them.
+    pub fn abort_all(&self) {
+        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    /// Waits for all tasks there are now.
+    pub async fn join_all(&self) {
+        let running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        for task in running {
+            task.join().await;
+        }
+    }
+}
+
+/// Owner of one worker thread.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    inner: Option<std::thread::JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    pub fn from_thread(handle: std::thread::JoinHandle<()>) -> Self {
+        Self { inner: Some(handle) }
+    }
+
+    /// Blocks until the worker ends; a panic of it is resumed here.
+    pub fn join(mut self) {
+        if let Some(inner) = self.inner.take()
+            && let Err(panic) = inner.join()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
