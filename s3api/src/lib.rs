@@ -1,3 +1,5 @@
 //! The S3 protocol: operation table, authentication, XML and errors.
 
 pub mod backend;
+pub mod error;
+pub mod xml;
