@@ -25,3 +25,27 @@ pub mod shard {
 pub mod metadata {
     tonic::include_proto!("ashlar.metadata.v1");
 }
+
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "generated"
+)]
+pub mod node {
+    tonic::include_proto!("ashlar.node.v1");
+}
+
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "generated"
+)]
+pub mod admin {
+    tonic::include_proto!("ashlar.admin.v1");
+}
