@@ -2,4 +2,5 @@
 
 pub mod backend;
 pub mod error;
+pub mod http_date;
 pub mod xml;
