@@ -1,0 +1,141 @@
+//! Channels to other nodes, made when first asked for and kept.
+//!
+//! A channel connects when it is first used and again after its connection broke; calls on it fail meanwhile with
+//! `UNAVAILABLE`, they do not queue.
+
+use crate::{
+    RpcIdentity,
+    connector::Connector,
+    tuning::{
+        BULK_CONNECTIONS, CONNECTION_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
+        STREAM_WINDOW_BYTES,
+    },
+};
+use ashlar_runtime::{Env, Tasks, sync};
+use hyper::rt::Executor;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+/// Which connection of a peer a call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Raft, metadata, admin, small shards: never behind bulk bodies.
+    Small,
+    /// Streams of shards. The number is taken modulo the connections there are; [`Peers::bulk`] counts it up.
+    Bulk(u8),
+}
+
+/// What generated clients are made from: a channel that says who calls.
+pub type PeerService = InterceptedService<Channel, Stamp>;
+
+/// Adds this node's identity to calls.
+#[derive(Clone, Debug)]
+pub struct Stamp(RpcIdentity);
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        self.0.stamp(request.metadata_mut());
+        Ok(request)
+    }
+}
+
+/// Cheap to clone; clones share the channels.
+#[derive(Clone, Debug)]
+pub struct Peers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    env: Env,
+    identity: RpcIdentity,
+    channels: sync::Mutex<BTreeMap<(String, Class), Channel>>,
+    next_bulk: AtomicU8,
+}
+
+impl Peers {
+    pub fn new(env: Env, identity: RpcIdentity) -> Self {
+        Self(Arc::new(Shared {
+            env,
+            identity,
+            channels: sync::Mutex::default(),
+            next_bulk: AtomicU8::new(0),
+        }))
+    }
+
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    pub fn identity(&self) -> &RpcIdentity {
+        &self.0.identity
+    }
+
+    /// The channel to a node at `host:port`. Calls on it carry no identity: see [`Self::service`].
+    pub fn channel(&self, address: &str, class: Class) -> Channel {
+        let class = match class {
+            Class::Small => Class::Small,
+            Class::Bulk(number) => Class::Bulk(number % BULK_CONNECTIONS),
+        };
+        let mut channels = self.0.channels.lock().unwrap_or_else(sync_poison);
+        channels.entry((address.to_owned(), class)).or_insert_with(|| self.open(address)).clone()
+    }
+
+    /// For generated clients: `MetadataServiceClient::new(peers.service(address, Class::Small))`.
+    pub fn service(&self, address: &str, class: Class) -> PeerService {
+        InterceptedService::new(self.channel(address, class), self.stamp())
+    }
+
+    /// The next bulk connection in turn.
+    pub fn bulk(&self, address: &str) -> PeerService {
+        self.service(address, Class::Bulk(self.0.next_bulk.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// For clients made from a channel: `XClient::with_interceptor(peers.channel(..), peers.stamp())`.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.0.identity.clone())
+    }
+
+    /// Forgets the connections to an address that nobody uses any more.
+    pub fn forget(&self, address: &str) {
+        self.0.channels.lock().unwrap_or_else(sync_poison).retain(|(known, _), _| known != address);
+    }
+
+    fn open(&self, address: &str) -> Channel {
+        // An address that makes no URI makes a channel to nowhere: calls on it fail as those to any dead peer do.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap_or_else(|_| Endpoint::from_static("http://invalid.invalid:1"));
+        endpoint
+            .max_frame_size(FRAME_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .executor(TaskExecutor(self.0.env.tasks.clone()))
+            .connect_with_connector_lazy(Connector::new(self.0.env.clone()))
+    }
+}
+
+fn sync_poison<T>(poisoned: std::sync::PoisonError<T>) -> T {
+    poisoned.into_inner()
+}
+
+/// Lets hyper start its connection tasks through the environment. They end with their connection.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskExecutor(pub(crate) Tasks);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskExecutor {
+    fn execute(&self, task: F) {
+        self.0.spawn("rpc-connection", task).detach();
+    }
+}

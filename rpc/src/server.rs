@@ -1,0 +1,129 @@
+//! Accepts connections of other nodes and serves calls on them.
+
+use crate::{
+    Routes, RpcIdentity,
+    connector::{ConnectError, resolve},
+    peers::TaskExecutor,
+    tuning::{
+        CONCURRENT_STREAMS, CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, FRAME_BYTES, KEEP_ALIVE_INTERVAL,
+        KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+    },
+};
+use ashlar_runtime::{ClockExt, Connection, Env, Listener, TaskSet};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use tokio::sync::watch;
+use tonic::body::Body;
+
+/// The listener for calls of other nodes could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Without TLS anyone on the network could read and change everything.
+    #[error(
+        "{0} is not a loopback address: traffic between nodes is not encrypted yet, so it stays on this machine"
+    )]
+    NotLoopback(SocketAddr),
+    #[error(transparent)]
+    Address(#[from] ConnectError),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Pause after a failed accept: out of file descriptors is the usual reason, and passes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on `host:port`, loopback only.
+pub async fn bind(env: &Env, address: &str) -> Result<Box<dyn Listener>, BindError> {
+    let address = resolve(address).await?;
+    if !address.ip().is_loopback() {
+        return Err(BindError::NotLoopback(address));
+    }
+    env.net.listen(address).await.map_err(|source| BindError::Listen { address, source })
+}
+
+/// Serves until `shutdown` is ready, then lets calls in flight end for a short time. Dropping the future closes all
+/// connections at once.
+pub async fn serve(
+    env: &Env,
+    listener: Box<dyn Listener>,
+    routes: Routes,
+    identity: RpcIdentity,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let connections = TaskSet::new();
+    let (closing, closed) = watch::channel(false);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((connection, _)) => {
+                let serving = serve_connection(
+                    env.clone(),
+                    connection,
+                    routes.clone(),
+                    identity.clone(),
+                    closed.clone(),
+                );
+                connections.push(env.tasks.spawn("rpc-server", serving));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection of a node failed");
+                env.clock.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // Nobody listens if there is no connection.
+    let _ = closing.send(true);
+    if env.clock.timeout(DRAIN_LIMIT, connections.join_all()).await.is_err() {
+        connections.abort_all();
+    }
+}
+
+async fn serve_connection(
+    env: Env,
+    connection: Box<dyn Connection>,
+    routes: Routes,
+    identity: RpcIdentity,
+    mut closed: watch::Receiver<bool>,
+) {
+    let clock = std::sync::Arc::clone(&env.clock);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (clock, identity, routes) = (clock.clone(), identity.clone(), routes.clone());
+        async move { Ok::<_, Infallible>(routes.answer(clock, &identity, request.map(Body::new)).await) }
+    });
+    let serving = http2::Builder::new(TaskExecutor(env.tasks.clone()))
+        .timer(TokioTimer::new())
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_concurrent_streams(CONCURRENT_STREAMS)
+        .serve_connection(TokioIo::new(connection), service);
+    let mut serving = pin!(serving);
+    let closing = async move {
+        // The guard that the wait returns must not live on.
+        let _ = closed.wait_for(|closing| *closing).await.map(|_| ());
+    };
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = closing => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        // The peer went away or broke the protocol; its calls have failed there.
+        tracing::debug!(%error, "a connection of a node ended");
+    }
+}

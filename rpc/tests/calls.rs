@@ -1,0 +1,171 @@
+//! Calls over loopback, through a generated service.
+
+use ashlar_proto::metadata::{
+    GroupReply, ProposeRequest, QueryRequest, RaftReply, RaftRequest, SnapshotPiece,
+    metadata_service_client::MetadataServiceClient,
+    metadata_service_server::{MetadataService, MetadataServiceServer},
+};
+use ashlar_rpc::{Caller, Class, Peers, Routes, RpcIdentity, bind, call_timeout, request, serve};
+use ashlar_runtime::{Env, TaskHandle};
+use ashlar_types::{ClusterId, NodeId};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const OURS: ClusterId = ClusterId(0xa5);
+
+/// Answers a Raft message with its payload, a snapshot with its length, a query with its caller, and no proposal.
+struct Echo;
+
+#[tonic::async_trait]
+impl MetadataService for Echo {
+    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
+        Ok(Response::new(RaftReply { payload: request.into_inner().payload }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<SnapshotPiece>>,
+    ) -> Result<Response<RaftReply>, Status> {
+        let mut pieces = request.into_inner();
+        let mut total = 0;
+        while let Some(piece) = pieces.message().await? {
+            total += piece.data.len();
+        }
+        Ok(Response::new(RaftReply { payload: Bytes::from(total.to_string()) }))
+    }
+
+    async fn propose(&self, _: Request<ProposeRequest>) -> Result<Response<GroupReply>, Status> {
+        std::future::pending().await
+    }
+
+    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<GroupReply>, Status> {
+        let caller = request.extensions().get::<Caller>().map_or(0, |caller| u64::from(caller.0.0));
+        Ok(Response::new(GroupReply { reply: None, write_epoch: caller }))
+    }
+}
+
+struct Server {
+    address: String,
+    stop: oneshot::Sender<()>,
+    task: TaskHandle,
+}
+
+async fn start(env: &Env, routes: Routes, identity: RpcIdentity) -> Server {
+    let listener = bind(env, "127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stop, stopped) = oneshot::channel();
+    let task = {
+        let env = env.clone();
+        env.clone().tasks.spawn("server", async move {
+            serve(&env, listener, routes, identity, async { drop(stopped.await) }).await;
+        })
+    };
+    Server { address, stop, task }
+}
+
+fn members() -> Routes {
+    Routes::new().add(MetadataServiceServer::new(Echo))
+}
+
+fn message(payload: Bytes) -> RaftRequest {
+    RaftRequest { group: 1, target: 2, kind: 1, payload }
+}
+
+async fn echo(peers: &Peers, address: &str, class: Class, payload: Bytes) -> Result<Bytes, Status> {
+    let mut client = MetadataServiceClient::new(peers.service(address, class))
+        .max_decoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES);
+    let call = client.raft(request(message(payload), LIMIT));
+    call_timeout(&*peers.env().clock, LIMIT, call).await.map(|reply| reply.payload)
+}
+
+#[tokio::test]
+async fn a_call_is_answered_on_every_class_of_connection() {
+    let env = Env::real();
+    let server = start(&env, members(), RpcIdentity::of(OURS, NodeId(1))).await;
+    let peers = Peers::new(env, RpcIdentity::of(OURS, NodeId(2)));
+    let payload = Bytes::from(vec![7; 3_000_000]);
+    for class in [Class::Small, Class::Bulk(0), Class::Bulk(1), Class::Bulk(2)] {
+        assert_eq!(echo(&peers, &server.address, class, payload.clone()).await.unwrap(), payload);
+    }
+    let mut client = MetadataServiceClient::new(peers.bulk(&server.address));
+    let reply = client.query(QueryRequest { group: 1, query: Bytes::new() }).await.unwrap();
+    assert_eq!(reply.into_inner().write_epoch, 2, "the server learns which node calls");
+}
+
+#[tokio::test]
+async fn a_caller_of_another_cluster_is_refused() {
+    let env = Env::real();
+    let server = start(&env, members(), RpcIdentity::of(OURS, NodeId(1))).await;
+    for stranger in [RpcIdentity::of(ClusterId(0xa4), NodeId(2)), RpcIdentity::unformed()] {
+        let peers = Peers::new(env.clone(), stranger);
+        let refusal = echo(&peers, &server.address, Class::Small, Bytes::new()).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition);
+    }
+    let unformed = start(&env, members(), RpcIdentity::unformed()).await;
+    let peers = Peers::new(env.clone(), RpcIdentity::of(OURS, NodeId(2)));
+    let refusal = echo(&peers, &unformed.address, Class::Small, Bytes::new()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn an_open_service_answers_strangers() {
+    let env = Env::real();
+    let routes = Routes::new().add_open(MetadataServiceServer::new(Echo));
+    let server = start(&env, routes, RpcIdentity::unformed()).await;
+    let peers = Peers::new(env, RpcIdentity::unformed());
+    let payload = Bytes::from_static(b"let me in");
+    assert_eq!(echo(&peers, &server.address, Class::Small, payload.clone()).await.unwrap(), payload);
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_ends_at_its_deadline() {
+    let env = Env::real();
+    let server = start(&env, members(), RpcIdentity::of(OURS, NodeId(1))).await;
+    let peers = Peers::new(env.clone(), RpcIdentity::of(OURS, NodeId(2)));
+    let mut client = MetadataServiceClient::new(peers.service(&server.address, Class::Small));
+    let limit = Duration::from_millis(50);
+    let proposal = ProposeRequest { group: 1, proposal: Bytes::new() };
+    let local = call_timeout(&*env.clock, limit, client.propose(proposal.clone())).await.unwrap_err();
+    assert_eq!(local.code(), Code::DeadlineExceeded);
+    // The deadline that travels with the request ends the call on the server, whatever the client does.
+    let mut asked = Request::new(proposal);
+    asked.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
+    let remote = call_timeout(&*env.clock, LIMIT, client.propose(asked)).await.unwrap_err();
+    assert!(matches!(remote.code(), Code::DeadlineExceeded | Code::Cancelled), "{remote}");
+}
+
+#[tokio::test]
+async fn a_channel_connects_again_after_its_server_came_back() {
+    let env = Env::real();
+    let identity = RpcIdentity::of(OURS, NodeId(1));
+    let first = start(&env, members(), identity.clone()).await;
+    let peers = Peers::new(env.clone(), RpcIdentity::of(OURS, NodeId(2)));
+    let payload = Bytes::from_static(b"hello");
+    echo(&peers, &first.address, Class::Small, payload.clone()).await.unwrap();
+    first.stop.send(()).unwrap();
+    first.task.join().await;
+    let gone = echo(&peers, &first.address, Class::Small, payload.clone()).await.unwrap_err();
+    assert_eq!(gone.code(), Code::Unavailable);
+
+    let listener = bind(&env, &first.address).await.unwrap();
+    let serving = {
+        let env = env.clone();
+        env.clone().tasks.spawn("server", async move {
+            serve(&env, listener, members(), identity, std::future::pending()).await;
+        })
+    };
+    assert_eq!(echo(&peers, &first.address, Class::Small, payload.clone()).await.unwrap(), payload);
+    drop(serving);
+}
+
+#[tokio::test]
+async fn node_to_node_calls_stay_on_the_loopback_without_tls() {
+    let env = Env::real();
+    let refused = bind(&env, "0.0.0.0:0").await.unwrap_err();
+    assert!(refused.to_string().contains("not encrypted"), "{refused}");
+    assert!(bind(&env, "[::1]:0").await.is_ok());
+    assert!(bind(&env, "localhost:0").await.is_ok());
+}
