@@ -31,6 +31,10 @@ pub enum ProfileError {
     Syntax,
     #[error("a profile has at least one data slot and at most {SLOTS_MAX} slots in all")]
     Slots,
+    #[error("a stripe unit is a positive multiple of 64 bytes")]
+    StripeUnit,
+    #[error("a chunk has 1 byte to 4 GiB")]
+    ChunkSize,
 }
 
 /// Bytes of a chunk: large enough that placement rows stay few, small enough to spread one object.
@@ -45,6 +49,23 @@ impl Profile {
         let unit = if k + m > 12 { 32 * KIB } else { 64 * KIB };
         let stripe_unit = u32::try_from(unit).expect("a stripe unit is far below 4 GiB");
         Ok(Self { k, m, stripe_unit, chunk_size: CHUNK_SIZE, domain })
+    }
+
+    /// The same code over other units, for clusters of small drives and for tests. `stripe_unit` is a positive
+    /// multiple of 64 bytes.
+    pub fn with_stripe_unit(self, stripe_unit: u32) -> Result<Self, ProfileError> {
+        if stripe_unit == 0 || !stripe_unit.is_multiple_of(64) {
+            return Err(ProfileError::StripeUnit);
+        }
+        Ok(Self { stripe_unit, ..self })
+    }
+
+    /// The same code over other chunks, of 1 byte to 4 GiB.
+    pub fn with_chunk_size(self, chunk_size: u64) -> Result<Self, ProfileError> {
+        if !(1..=1 << 32).contains(&chunk_size) {
+            return Err(ProfileError::ChunkSize);
+        }
+        Ok(Self { chunk_size, ..self })
     }
 
     /// Data slots.

@@ -16,7 +16,8 @@ pub struct ShardMeta {
     pub pg: PgId,
     pub interval: Interval,
     pub profile: Profile,
-    /// Data bytes of the whole chunk.
+    /// Data bytes of the whole chunk; 0 if the writer did not know them when it began (a body of unknown length), no
+    /// chunk being empty: then the units of the shards tell.
     pub chunk_len: u64,
     pub group: GroupId,
     pub write_epoch: WriteEpoch,
