@@ -1,5 +1,7 @@
 //! Calls over loopback, through a generated service.
 
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is its failure")]
+
 use ashlar_proto::metadata::{
     GroupReply, ProposeRequest, QueryRequest, RaftReply, RaftRequest, SnapshotPiece,
     metadata_service_client::MetadataServiceClient,
