@@ -1,5 +1,6 @@
 //! The S3 protocol: operation table, authentication, XML and errors.
 
+pub mod auth;
 pub mod backend;
 pub mod error;
 pub mod http_date;
