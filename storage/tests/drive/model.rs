@@ -1,0 +1,152 @@
+//! Random calls against a map.
+
+use super::fixture::{IDENTITY, formatted, get, meta, open, payload, put, real_disk, shard_id, unit};
+use ashlar_storage::{DriveStore, ShardUnit, StoreError};
+use ashlar_types::ShardId;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+enum Call {
+    Put { number: u8, seed: u64, lens: Vec<usize> },
+    GiveUp { number: u8, seed: u64, lens: Vec<usize> },
+    Delete { numbers: Vec<u8> },
+    Read { number: u8, start: u32, end: u32 },
+    List { after: Option<u8>, limit: usize },
+    Close,
+    Drop,
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let number = 0..12_u8;
+    let lens = || {
+        prop_oneof![
+            8 => prop::collection::vec(0..2000_usize, 0..5),
+            1 => prop::collection::vec(60_000..66_000_usize, 1..12),
+        ]
+    };
+    let call = prop_oneof![
+        8 => (number.clone(), any::<u64>(), lens()).prop_map(|(number, seed, lens)| Call::Put { number, seed, lens }),
+        2 => (number.clone(), any::<u64>(), lens()).prop_map(|(number, seed, lens)| Call::GiveUp { number, seed, lens }),
+        3 => prop::collection::vec(number.clone(), 0..4).prop_map(|numbers| Call::Delete { numbers }),
+        6 => (number.clone(), 0..6_u32, 0..6_u32).prop_map(|(number, start, end)| Call::Read { number, start, end }),
+        3 => (prop::option::of(number), 0..15_usize).prop_map(|(after, limit)| Call::List { after, limit }),
+        1 => Just(Call::Close),
+        1 => Just(Call::Drop),
+    ];
+    prop::collection::vec(call, 1..40)
+}
+
+type Model = BTreeMap<ShardId, Vec<ShardUnit>>;
+
+fn units(seed: u64, lens: &[usize]) -> Vec<ShardUnit> {
+    lens.iter().zip(seed..).map(|(len, seed)| unit(seed, *len)).collect()
+}
+
+async fn check_read(store: &DriveStore, model: &Model, id: ShardId, wanted: std::ops::Range<u32>) {
+    let (start, end) = (wanted.start as usize, wanted.end as usize);
+    match (store.read(id, wanted).await, model.get(&id)) {
+        (Ok(read), Some(units)) => {
+            let expected = if start < end { &units[start..end] } else { &[] };
+            assert_eq!(read.len(), expected.len());
+            for (read, unit) in read.iter().zip(expected) {
+                assert!(read.bytes == unit.bytes && read.sum == unit.sum);
+            }
+        }
+        (Err(StoreError::NoSuchUnit { units: count }), Some(units)) => {
+            assert!(end > units.len() && count as usize == units.len());
+        }
+        (Err(StoreError::NotFound), None) => {}
+        (read, expected) => panic!("{id}: {read:?} instead of {expected:?}"),
+    }
+}
+
+async fn check_list(store: &DriveStore, model: &Model, after: Option<ShardId>, limit: usize) {
+    let listed = store.list(after, limit).await.unwrap();
+    let expected: Vec<_> = model.iter().filter(|(id, _)| Some(**id) > after).take(limit).collect();
+    assert_eq!(listed.len(), expected.len());
+    for (stat, (id, units)) in listed.iter().zip(expected) {
+        let len: usize = units.iter().map(|unit| unit.bytes.len()).sum();
+        assert_eq!((&stat.meta, stat.len, stat.units as usize), (&meta(*id), len as u64, units.len()));
+    }
+}
+
+async fn check_all(store: &DriveStore, model: &Model) {
+    check_list(store, model, None, usize::MAX).await;
+    let mut blocks = 0;
+    for (id, units) in model {
+        assert_eq!(get(store, *id).await.unwrap(), payload(units));
+        let place = store.locate(*id).unwrap();
+        blocks += std::fs::metadata(&place.path).unwrap().len().next_multiple_of(4096);
+        let file = std::fs::read(&place.path).unwrap();
+        let (start, len) = (usize::try_from(place.offset).unwrap(), usize::try_from(place.len).unwrap());
+        assert_eq!(
+            file[start..start + len],
+            units.iter().flat_map(|unit| unit.bytes.to_vec()).collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(store.usage().shards, model.len() as u64);
+    assert!(store.usage().used >= blocks);
+}
+
+async fn play(calls: Vec<Call>) {
+    let (root, disk) = (tempfile::tempdir().unwrap(), real_disk());
+    let mut store = formatted(&disk, root.path()).await;
+    let mut model = Model::new();
+    for call in calls {
+        match call {
+            Call::Put { number, seed, lens } => {
+                let units = units(seed, &lens);
+                put(&store, shard_id(number), &units).await.unwrap();
+                model.insert(shard_id(number), units);
+            }
+            Call::GiveUp { number, seed, lens } => {
+                let mut writer = store.put(meta(shard_id(number))).await.unwrap();
+                for unit in units(seed, &lens) {
+                    writer.append(unit).await.unwrap();
+                }
+            }
+            Call::Delete { numbers } => {
+                store.delete(numbers.iter().map(|number| shard_id(*number)).collect()).await.unwrap();
+                for number in numbers {
+                    if let Some(place) = store.locate(shard_id(number)) {
+                        panic!("{} was deleted but is at {place:?}", shard_id(number));
+                    }
+                    model.remove(&shard_id(number));
+                }
+            }
+            Call::Read { number, start, end } => {
+                check_read(&store, &model, shard_id(number), start..end).await
+            }
+            Call::List { after, limit } => check_list(&store, &model, after.map(shard_id), limit).await,
+            Call::Close => {
+                store.close().await;
+                store = open(&disk, root.path()).await.unwrap();
+                check_all(&store, &model).await;
+            }
+            Call::Drop => {
+                drop(store);
+                store = open(&disk, root.path()).await.unwrap();
+                check_all(&store, &model).await;
+            }
+        }
+    }
+    check_all(&store, &model).await;
+    store.close().await;
+    assert_eq!(
+        std::fs::read_dir(root.path().join("tmp")).unwrap().count(),
+        0,
+        "unfinished writes are removed"
+    );
+    assert_eq!(DriveStore::identity(&disk, root.path()).unwrap(), Some(IDENTITY));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_drive_behaves_like_a_map(calls in calls()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(play(calls));
+    }
+}
