@@ -23,9 +23,10 @@ pub mod sign;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use chunk::ChunkSigner;
+pub(crate) use hex::decode_32 as decode_signature;
 pub use payload::{PayloadMode, Trailer};
 
 use crate::{

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod backend;
+pub mod body;
 pub mod error;
 pub mod http_date;
 pub mod xml;

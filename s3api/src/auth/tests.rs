@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use http::Request;
 
-pub(super) const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
-pub(super) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub(crate) const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[derive(Debug)]
-pub(super) struct OneKey;
+pub(crate) struct OneKey;
 
 #[async_trait]
 impl Identities for OneKey {
@@ -28,7 +28,7 @@ impl Identities for OneKey {
 }
 
 #[derive(Debug)]
-pub(super) struct StoppedClock(pub(super) Timestamp);
+pub(crate) struct StoppedClock(pub(crate) Timestamp);
 
 impl Clock for StoppedClock {
     fn monotonic(&self) -> Duration {
@@ -44,15 +44,15 @@ impl Clock for StoppedClock {
     }
 }
 
-pub(super) fn example_time() -> Timestamp {
+pub(crate) fn example_time() -> Timestamp {
     http_date::parse_amz("20130524T000000Z").unwrap()
 }
 
-pub(super) fn signer() -> SigV4Signer {
+pub(crate) fn signer() -> SigV4Signer {
     SigV4Signer::new(KEY_ID, SECRET, "us-east-1")
 }
 
-pub(super) fn check_with<B>(
+pub(crate) fn check_with<B>(
     request: &Request<B>,
     now: Timestamp,
     config: &AuthConfig,
@@ -64,7 +64,7 @@ where
     verify(&parts, (), &OneKey, &StoppedClock(now), config).now_or_never().unwrap()
 }
 
-pub(super) fn check(request: &Request<()>) -> Result<Verified<()>, S3Error> {
+pub(crate) fn check(request: &Request<()>) -> Result<Verified<()>, S3Error> {
     check_with(request, example_time(), &AuthConfig::default())
 }
 
