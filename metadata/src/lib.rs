@@ -2,8 +2,12 @@
 
 pub mod api;
 pub mod command;
+pub mod encoding;
 pub mod error;
+pub mod kv;
 pub mod query;
+pub mod state;
+pub mod tables;
 
 pub use api::MetadataApi;
 pub use error::MetadataError;

@@ -1,0 +1,284 @@
+//! One entry: recognises retries, dispatches, collects garbage, forgets what is old.
+
+use super::{StateError, decode, for_each, overlay::Overlay, record};
+use crate::{
+    command::{Command, Done, Entry, Outcome, PartitionCommand, Refusal, SystemCommand},
+    kv::{KeyRange, Table},
+    tables::{
+        self,
+        record::{BucketRecord, CounterRecord, GroupRecord},
+    },
+};
+use ashlar_placement::ClusterMap;
+use ashlar_types::{Blob, BucketId, GroupId, RequestId, Timestamp, WriteEpoch};
+use serde::{Serialize, de::DeserializeOwned};
+use std::ops::ControlFlow;
+
+/// Rows forgotten with each entry: more than an entry makes, so that they never pile up.
+const PRUNED_PER_ENTRY: usize = 4;
+/// And when the floor moves.
+const PRUNED_PER_EPOCH: usize = 1000;
+
+/// Applies entries to an overlay.
+pub(super) struct Apply<'a> {
+    pub(super) id: GroupId,
+    pub(super) tables: Overlay<'a>,
+    pub(super) group: GroupRecord,
+    /// The cluster map, if it was changed.
+    pub(super) map: Option<ClusterMap>,
+    /// What the present entry made garbage.
+    pub(super) garbage: Vec<Blob>,
+}
+
+/// Why a command ends without being done.
+pub(super) enum Halt {
+    Refused(Refusal),
+    Failed(StateError),
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StateError> for Halt {
+    fn from(error: StateError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+pub(super) type Applied<T = Done> = Result<T, Halt>;
+
+impl<'a> Apply<'a> {
+    pub(super) fn new(id: GroupId, tables: Overlay<'a>, group: GroupRecord) -> Self {
+        Self { id, tables, group, map: None, garbage: Vec::new() }
+    }
+
+    /// The changed tables, and what is cached of them.
+    pub(super) fn finish(mut self) -> (Overlay<'a>, GroupRecord, Option<ClusterMap>) {
+        self.tables.put_record(Table::Meta, tables::GROUP.to_vec(), &self.group);
+        if let Some(map) = &self.map {
+            self.tables.put_record(Table::Map, tables::MAP.to_vec(), map);
+        }
+        (self.tables, self.group, self.map)
+    }
+
+    pub(super) fn entry(&mut self, entry: &Entry) -> Result<Outcome, StateError> {
+        self.group.clock = self.group.clock.max(entry.stamp);
+        if let Some(request) = entry.request {
+            if request.write_epoch < self.group.floor() {
+                return Ok(Err(Refusal::Expired));
+            }
+            if let Some(outcome) = record(&self.tables, Table::Requests, &tables::request(request))? {
+                return Ok(outcome);
+            }
+        }
+        let outcome = match self.command(&entry.command) {
+            Ok(done) => Ok(done),
+            Err(Halt::Refused(refusal)) => {
+                self.garbage.extend(blobs_of(&entry.command).cloned());
+                Err(refusal)
+            }
+            Err(Halt::Failed(error)) => return Err(error),
+        };
+        self.flush_garbage();
+        if let Some(request) = entry.request {
+            self.remember(request, &outcome);
+        }
+        let limit = match entry.command {
+            Command::AdvanceWriteEpoch { .. } => PRUNED_PER_EPOCH,
+            Command::System(_) | Command::Partition(_) | Command::Nothing => PRUNED_PER_ENTRY,
+        };
+        self.prune(limit)?;
+        Ok(outcome)
+    }
+
+    fn command(&mut self, command: &Command) -> Applied {
+        match command {
+            Command::System(command) if self.id == GroupId::SYSTEM => self.system(command),
+            Command::Partition(command) if self.id != GroupId::SYSTEM => self.partition(command),
+            Command::System(_) | Command::Partition(_) => Err(Refusal::NotUnderstood.into()),
+            Command::AdvanceWriteEpoch { from } => {
+                if self.group.write_epoch == *from {
+                    self.group.write_epoch = WriteEpoch(from.0 + 1);
+                }
+                Ok(Done::WriteEpoch(self.group.write_epoch))
+            }
+            Command::Nothing => Ok(Done::Nothing),
+        }
+    }
+
+    fn system(&mut self, command: &SystemCommand) -> Applied {
+        match command {
+            SystemCommand::Form { map } => self.form(map),
+            SystemCommand::UpdateMap { expected, map } => self.update_map(*expected, map),
+            SystemCommand::JoinNode(join) => self.join_node(join),
+            SystemCommand::PutJoinToken { token_hash, expires } => self.put_join_token(token_hash, *expires),
+            SystemCommand::ReserveBucket { name, owner, location, group } => {
+                self.reserve_bucket(name, owner, location, *group)
+            }
+            SystemCommand::ActivateBucket { bucket } => self.activate_bucket(*bucket),
+            SystemCommand::RemoveBucket { bucket } => self.remove_bucket(*bucket),
+            SystemCommand::PutAccessKey { key } => Ok(self.put_access_key(key)),
+            SystemCommand::DeleteAccessKey { id } => Ok(self.delete_access_key(id)),
+        }
+    }
+
+    fn partition(&mut self, command: &PartitionCommand) -> Applied {
+        match command {
+            PartitionCommand::CreateBucket { bucket } => self.create_bucket(bucket),
+            PartitionCommand::SealBucket { bucket } => self.seal_bucket(*bucket),
+            PartitionCommand::UnsealBucket { bucket } => self.unseal_bucket(*bucket),
+            PartitionCommand::PurgeBucket { bucket, limit } => self.purge_bucket(*bucket, *limit),
+            PartitionCommand::SetVersioning { bucket, versioning } => {
+                self.set_versioning(*bucket, *versioning)
+            }
+            PartitionCommand::PutVersion(put) => self.put_version(put),
+            PartitionCommand::DeleteVersions { bucket, keys, owner, salt } => {
+                self.delete_versions(*bucket, keys, owner, *salt)
+            }
+            PartitionCommand::CreateUpload(create) => self.create_upload(create),
+            PartitionCommand::PutPart(part) => self.put_part(part),
+            PartitionCommand::CompleteUpload(complete) => self.complete_upload(complete),
+            PartitionCommand::AbortUpload { bucket, key, upload } => self.abort_upload(*bucket, key, *upload),
+            PartitionCommand::FillSlot(fill) => self.fill_slot(fill),
+            PartitionCommand::ReportSlots { bucket, key, owner, slots } => {
+                self.report_slots(*bucket, key, *owner, slots)
+            }
+            PartitionCommand::QueueGarbage { blobs } => {
+                self.garbage.extend_from_slice(blobs);
+                Ok(Done::Nothing)
+            }
+            PartitionCommand::GarbageDone { rows } => Ok(self.garbage_done(rows)),
+        }
+    }
+
+    fn remember(&mut self, request: RequestId, outcome: &Outcome) {
+        self.tables.put_record(Table::Requests, tables::request(request), outcome);
+    }
+
+    /// Forgets outcomes of epochs below the floor, a few at a time. A cursor says how far that is done, so that
+    /// the usual entry reads nothing here.
+    fn prune(&mut self, limit: usize) -> Result<(), StateError> {
+        let floor = self.group.floor();
+        if self.group.requests_pruned < floor {
+            let from = self.group.requests_pruned.0.to_be_bytes().to_vec();
+            let range = KeyRange { from, to: Some(floor.0.to_be_bytes().to_vec()) };
+            let rows = self.keys(Table::Requests, &range, limit)?;
+            self.group.requests_pruned = match rows.last() {
+                Some(last) if rows.len() == limit => {
+                    tables::parse_request_epoch(last).ok_or(StateError::Key { table: Table::Requests })?
+                }
+                _ => floor,
+            };
+            for row in rows {
+                self.tables.remove(Table::Requests, row);
+            }
+        }
+        if self.group.completed_pruned < floor {
+            let from = tables::due_completed(self.group.completed_pruned, &[]);
+            let range = KeyRange { from, to: Some(tables::due_completed(floor, &[])) };
+            let rows = self.keys(Table::Due, &range, limit)?;
+            let whole = rows.len() < limit;
+            for row in rows {
+                let (epoch, completed) =
+                    tables::parse_due_completed(&row).ok_or(StateError::Key { table: Table::Due })?;
+                self.group.completed_pruned = epoch;
+                self.tables.remove(Table::Completed, completed.to_vec());
+                self.tables.remove(Table::Due, row);
+            }
+            if whole {
+                self.group.completed_pruned = floor;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first keys of a range.
+    pub(super) fn keys(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut keys = Vec::new();
+        if limit > 0 {
+            for_each(&self.tables, table, range, |key, _| {
+                keys.push(key.to_vec());
+                Ok(if keys.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+        }
+        Ok(keys)
+    }
+
+    /// All rows of a range that is known to be bounded.
+    pub(super) fn rows<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        range: &KeyRange,
+    ) -> Result<Vec<(Vec<u8>, T)>, StateError> {
+        let mut rows = Vec::new();
+        for_each(&self.tables, table, range, |key, value| {
+            rows.push((key.to_vec(), decode(table, value)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.group.clock
+    }
+
+    pub(super) fn record<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, StateError> {
+        record(&self.tables, table, key)
+    }
+
+    /// A row that must be there because another one says so.
+    pub(super) fn promised<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<T, StateError> {
+        self.record(table, key)?.ok_or(StateError::MissingRow { table })
+    }
+
+    pub(super) fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, record: &T) {
+        self.tables.put_record(table, key, record);
+    }
+
+    pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) {
+        self.tables.remove(table, key);
+    }
+
+    /// A bucket of this group in any state.
+    pub(super) fn bucket(&self, bucket: BucketId) -> Applied<BucketRecord> {
+        self.record(Table::Buckets, &tables::bucket(bucket))?.ok_or(Halt::Refused(Refusal::NoSuchBucket))
+    }
+
+    /// One that takes writes.
+    pub(super) fn open_bucket(&self, bucket: BucketId) -> Applied<BucketRecord> {
+        let record = self.bucket(bucket)?;
+        if record.sealed { Err(Refusal::BucketSealed.into()) } else { Ok(record) }
+    }
+
+    pub(super) fn counters(&self, bucket: BucketId) -> Result<CounterRecord, StateError> {
+        Ok(self.record(Table::Counters, &tables::bucket(bucket))?.unwrap_or_default())
+    }
+
+    pub(super) fn put_counters(&mut self, bucket: BucketId, record: &CounterRecord) {
+        self.put(Table::Counters, tables::bucket(bucket), record);
+    }
+}
+
+/// What becomes garbage if the command is refused.
+fn blobs_of(command: &Command) -> impl Iterator<Item = &Blob> {
+    let content = match command {
+        Command::Partition(PartitionCommand::PutVersion(put)) => Some(&put.content),
+        Command::Partition(PartitionCommand::PutPart(part)) => Some(&part.content),
+        Command::Partition(_) | Command::System(_) | Command::AdvanceWriteEpoch { .. } | Command::Nothing => {
+            None
+        }
+    };
+    content.into_iter().flat_map(|content| content.manifest.blobs())
+}

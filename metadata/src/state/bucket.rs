@@ -1,0 +1,115 @@
+//! Buckets of a partition group: made, configured, sealed, purged.
+//!
+//! ```text
+//! CreateBucket -> open -SealBucket (if empty)-> sealed -PurgeBucket until nothing is left-> gone
+//!                   ^-------UnsealBucket---------'
+//! ```
+//! Open uploads do not keep a bucket from being sealed. A sealed bucket takes neither parts nor completions, and
+//! the purge aborts what is open, a bounded number of rows at a time.
+
+use super::{
+    StateError,
+    apply::{Applied, Apply},
+};
+use crate::{
+    command::{Done, Refusal},
+    kv::{KeyRange, Table},
+    tables::{
+        self,
+        record::{BucketRecord, PartRecord},
+    },
+};
+use ashlar_types::{BucketId, ShardOwner, Versioning, service::BucketInfo};
+
+impl Apply<'_> {
+    pub(super) fn create_bucket(&mut self, info: &BucketInfo) -> Applied {
+        if info.group != self.id {
+            return Err(Refusal::NotUnderstood.into());
+        }
+        let row = tables::bucket(info.id);
+        if let Some(known) = self.record::<BucketRecord>(Table::Buckets, &row)? {
+            return Ok(Done::Bucket(known.info));
+        }
+        let record = BucketRecord { info: info.clone(), versioning: Versioning::Unversioned, sealed: false };
+        self.put(Table::Buckets, row, &record);
+        Ok(Done::Bucket(record.info))
+    }
+
+    pub(super) fn seal_bucket(&mut self, bucket: BucketId) -> Applied {
+        let record = self.bucket(bucket)?;
+        let counters = self.counters(bucket)?.counters;
+        if counters.objects + counters.noncurrent + counters.delete_markers > 0 {
+            return Err(Refusal::BucketNotEmpty.into());
+        }
+        self.put_sealed(record, true)
+    }
+
+    pub(super) fn unseal_bucket(&mut self, bucket: BucketId) -> Applied {
+        let record = self.bucket(bucket)?;
+        self.put_sealed(record, false)
+    }
+
+    fn put_sealed(&mut self, mut record: BucketRecord, sealed: bool) -> Applied {
+        record.sealed = sealed;
+        self.put(Table::Buckets, tables::bucket(record.info.id), &record);
+        Ok(Done::Nothing)
+    }
+
+    /// Parts, then uploads, then results of completions, at last the bucket itself.
+    pub(super) fn purge_bucket(&mut self, bucket: BucketId, limit: u32) -> Applied {
+        let Some(record) = self.record::<BucketRecord>(Table::Buckets, &tables::bucket(bucket))? else {
+            return Ok(Done::Purged { more: false });
+        };
+        if !record.sealed {
+            return Err(Refusal::BucketNotEmpty.into());
+        }
+        let limit = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
+        let range = KeyRange::prefix(&tables::bucket(bucket));
+        for table in [Table::Parts, Table::Uploads, Table::Completed] {
+            let rows = self.keys(table, &range, limit)?;
+            if rows.is_empty() {
+                continue;
+            }
+            for row in rows {
+                self.purge_row(bucket, table, row)?;
+            }
+            return Ok(Done::Purged { more: true });
+        }
+        self.remove(Table::Counters, tables::bucket(bucket));
+        self.remove(Table::Buckets, tables::bucket(bucket));
+        Ok(Done::Purged { more: false })
+    }
+
+    /// Rows of `Due` stay: they remove themselves, and name nothing then.
+    fn purge_row(&mut self, bucket: BucketId, table: Table, row: Vec<u8>) -> Applied<()> {
+        let mut counts = self.counters(bucket)?;
+        match table {
+            Table::Parts => {
+                let part: PartRecord = self.promised(table, &row)?;
+                counts.counters.upload_bytes -= part.size;
+                let malformed = || StateError::Key { table };
+                let (_, after) = tables::parse_escaped(&row).ok_or_else(malformed)?;
+                let (upload, number) = after.split_last_chunk::<2>().ok_or_else(malformed)?;
+                let upload = tables::parse_upload(upload).ok_or_else(malformed)?;
+                let part_number = u16::from_be_bytes(*number);
+                self.discard_part(ShardOwner::Part { upload, part_number }, part);
+            }
+            Table::Uploads => counts.counters.uploads -= 1,
+            _ => {}
+        }
+        self.put_counters(bucket, &counts);
+        self.remove(table, row);
+        Ok(())
+    }
+
+    /// A bucket that was versioned once never goes back to `Unversioned`: it is suspended instead.
+    pub(super) fn set_versioning(&mut self, bucket: BucketId, versioning: Versioning) -> Applied {
+        let mut record = self.open_bucket(bucket)?;
+        record.versioning = match (record.versioning, versioning) {
+            (Versioning::Enabled | Versioning::Suspended, Versioning::Unversioned) => Versioning::Suspended,
+            (_, versioning) => versioning,
+        };
+        self.put(Table::Buckets, tables::bucket(bucket), &record);
+        Ok(Done::Nothing)
+    }
+}

@@ -1,0 +1,157 @@
+//! The tables as they are after the entries applied so far, before any of it is written.
+//!
+//! Entries of one batch see each other's changes, and the batch names each row once, with its last value.
+
+use crate::{
+    encoding,
+    kv::{Batch, Change, Direction, KeyRange, Kv, KvError, KvRead, Table, Visit},
+};
+use bytes::Bytes;
+use serde::Serialize;
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+pub(super) struct Overlay<'a> {
+    below: &'a dyn Kv,
+    changes: BTreeMap<Table, BTreeMap<Bytes, Option<Bytes>>>,
+}
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(below: &'a dyn Kv) -> Self {
+        Self { below, changes: BTreeMap::new() }
+    }
+
+    pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: impl Into<Bytes>) {
+        self.changes.entry(table).or_default().insert(key.into(), Some(value.into()));
+    }
+
+    pub(super) fn put_record<T: Serialize>(&mut self, table: Table, key: Vec<u8>, record: &T) {
+        self.put(table, key, encoding::encode(record));
+    }
+
+    pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) {
+        self.changes.entry(table).or_default().insert(key.into(), None);
+    }
+
+    pub(super) fn into_batch(self) -> Batch {
+        let changes = self
+            .changes
+            .into_iter()
+            .flat_map(|(table, rows)| rows.into_iter().map(move |(key, value)| Change { table, key, value }));
+        Batch { changes: changes.collect() }
+    }
+}
+
+impl KvRead for Overlay<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        match self.changes.get(&table).and_then(|rows| rows.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => self.below.get(table, key),
+        }
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), KvError> {
+        let mut changed: Vec<(&Bytes, &Option<Bytes>)> = self
+            .changes
+            .get(&table)
+            .into_iter()
+            .flat_map(|rows| {
+                rows.range::<[u8], _>((std::ops::Bound::Included(&*range.from), std::ops::Bound::Unbounded))
+            })
+            .take_while(|(key, _)| range.contains(key))
+            .collect();
+        if direction == Direction::Backward {
+            changed.reverse();
+        }
+        let mut changed = changed.into_iter().peekable();
+        let mut stopped = false;
+        self.below.scan(table, range, direction, &mut |key, value| {
+            // Changed rows that come before this one, then this one unless it is changed itself.
+            while let Some((row, new)) = changed.next_if(|(row, _)| match direction {
+                Direction::Forward => row.as_ref() <= key,
+                Direction::Backward => row.as_ref() >= key,
+            }) {
+                if let Some(new) = new
+                    && visit(row, new).is_break()
+                {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+                if row.as_ref() == key {
+                    return ControlFlow::Continue(());
+                }
+            }
+            let flow = visit(key, value);
+            stopped = flow.is_break();
+            flow
+        })?;
+        if stopped {
+            return Ok(());
+        }
+        for (row, new) in changed {
+            if let Some(new) = new
+                && visit(row, new).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::MemKv;
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(0u8..3, 0..3)
+    }
+
+    proptest! {
+        #[test]
+        fn an_overlay_reads_like_the_store_after_its_batch(
+            below in prop::collection::btree_map(key(), any::<u8>(), 0..12),
+            changes in prop::collection::vec((key(), prop::option::of(any::<u8>())), 0..12),
+            from in key(),
+            to in prop::option::of(key()),
+            backward: bool,
+            stop_after in 1usize..6,
+        ) {
+            let kv = MemKv::new();
+            let mut batch = Batch::default();
+            for (key, value) in below {
+                batch.put(Table::Current, key, vec![value]);
+            }
+            kv.write(batch).unwrap();
+            let mut overlay = Overlay::new(&kv);
+            for (key, value) in changes {
+                match value {
+                    Some(value) => overlay.put(Table::Current, key, vec![value]),
+                    None => overlay.remove(Table::Current, key),
+                }
+            }
+            let range = KeyRange { from, to };
+            let direction = if backward { Direction::Backward } else { Direction::Forward };
+            let rows = |kv: &dyn KvRead| {
+                let mut rows = vec![];
+                kv.scan(Table::Current, &range, direction, &mut |key, value| {
+                    rows.push((key.to_vec(), value.to_vec()));
+                    if rows.len() < stop_after { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })
+                .unwrap();
+                rows
+            };
+            let seen = rows(&overlay);
+            let batch = overlay.into_batch();
+            kv.write(batch).unwrap();
+            prop_assert_eq!(seen, rows(&kv));
+        }
+    }
+}

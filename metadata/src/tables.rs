@@ -1,0 +1,238 @@
+//! Rows of the tables: how their keys are laid out and what their values hold. The byte tables are in
+//! `docs/formats/metadata.md`; keys here, values in `record`.
+//!
+//! Numbers in keys are big-endian, so that rows sort by value. A bucket number leads every key of an object. Where
+//! something follows an object key, the key is escaped (00 becomes 00 FF) and ended by 00 00: rows then sort by the
+//! bytes of the key first, and no key's rows lie between another's.
+
+pub mod record;
+
+use ashlar_types::{
+    BucketId, BucketName, ChunkId, ObjectKey, PgId, RequestId, Sequence, ShardId, ShardOwner, SlotIndex,
+    UploadId, WriteEpoch,
+};
+
+use crate::command::GarbageId;
+
+/// Rows of [`Table::Meta`](crate::kv::Table::Meta).
+pub const POSITION: &[u8] = b"position";
+pub const GROUP: &[u8] = b"group";
+/// The only row of [`Table::Map`](crate::kv::Table::Map).
+pub const MAP: &[u8] = b"map";
+
+/// `Buckets`, `Counters`; before the keys of objects.
+pub fn bucket(bucket: BucketId) -> Vec<u8> {
+    bucket.0.to_be_bytes().to_vec()
+}
+
+/// `Current`, `Null`: nothing follows the key.
+pub fn object(bucket: BucketId, key: &ObjectKey) -> Vec<u8> {
+    object_text(bucket, key.as_str())
+}
+
+/// Where keys that begin with `text`, or come after it, begin in `Current` and `Null`.
+pub fn object_text(bucket: BucketId, text: &str) -> Vec<u8> {
+    let mut row = self::bucket(bucket);
+    row.extend_from_slice(text.as_bytes());
+    row
+}
+
+/// Before all rows of a key in the tables where something follows it.
+pub fn escaped(bucket: BucketId, key: &ObjectKey) -> Vec<u8> {
+    escaped_end(bucket, key.as_str())
+}
+
+/// What the rows of a key that is `text` begin with.
+pub fn escaped_end(bucket: BucketId, text: &str) -> Vec<u8> {
+    let mut row = escaped_text(bucket, text);
+    row.extend_from_slice(&[0, 0]);
+    row
+}
+
+/// What the rows of keys that begin with `text` begin with.
+pub fn escaped_text(bucket: BucketId, text: &str) -> Vec<u8> {
+    let mut row = self::bucket(bucket);
+    for byte in text.bytes() {
+        row.push(byte);
+        if byte == 0 {
+            row.push(u8::MAX);
+        }
+    }
+    row
+}
+
+/// `Versions`, `Inline`, `Manifest`: the newest version of a key first.
+pub fn version(bucket: BucketId, key: &ObjectKey, sequence: Sequence) -> Vec<u8> {
+    let mut row = escaped(bucket, key);
+    row.extend_from_slice(&(!sequence.0).to_be_bytes());
+    row
+}
+
+/// `Uploads`, `Completed`; before the parts: the uploads of a key as they were begun.
+pub fn upload(bucket: BucketId, key: &ObjectKey, upload: UploadId) -> Vec<u8> {
+    let mut row = escaped(bucket, key);
+    push_upload(&mut row, upload);
+    row
+}
+
+/// `Parts`.
+pub fn part(bucket: BucketId, key: &ObjectKey, upload: UploadId, part_number: u16) -> Vec<u8> {
+    let mut row = self::upload(bucket, key, upload);
+    row.extend_from_slice(&part_number.to_be_bytes());
+    row
+}
+
+/// `Owners`: the parts of an upload have one row together.
+pub fn owner(bucket: BucketId, key: &ObjectKey, owner: ShardOwner) -> Vec<u8> {
+    let mut row = escaped(bucket, key);
+    match owner {
+        ShardOwner::Version(uid) => {
+            row.push(OWNER_VERSION);
+            row.extend_from_slice(&uid.0.to_be_bytes());
+        }
+        ShardOwner::Part { upload, part_number: _ } => {
+            row.push(OWNER_UPLOAD);
+            push_upload(&mut row, upload);
+        }
+    }
+    row
+}
+
+/// `Reverse`.
+pub fn reverse(pg: PgId, owner: ShardOwner, chunk: ChunkId) -> Vec<u8> {
+    let mut row = pg.0.to_be_bytes().to_vec();
+    match owner {
+        ShardOwner::Version(uid) => {
+            row.push(OWNER_VERSION);
+            row.extend_from_slice(&uid.0.to_be_bytes());
+        }
+        ShardOwner::Part { upload, part_number } => {
+            row.push(OWNER_UPLOAD);
+            push_upload(&mut row, upload);
+            row.extend_from_slice(&part_number.to_be_bytes());
+        }
+    }
+    row.extend_from_slice(&chunk.blob.0.to_be_bytes());
+    row.extend_from_slice(&chunk.index.to_be_bytes());
+    row
+}
+
+/// `Repair`.
+pub fn repair(chunk: ChunkId, slot: SlotIndex) -> Vec<u8> {
+    ShardId { chunk, slot }.encode().to_vec()
+}
+
+/// `Gc`: the oldest first.
+pub fn garbage(id: GarbageId) -> Vec<u8> {
+    let mut row = id.since.0.to_be_bytes().to_vec();
+    row.extend_from_slice(&id.number.to_be_bytes());
+    row
+}
+
+/// `Requests`: the oldest epoch first.
+pub fn request(request: RequestId) -> Vec<u8> {
+    let mut row = request.write_epoch.0.to_be_bytes().to_vec();
+    row.extend_from_slice(&request.session.0.to_be_bytes());
+    row.extend_from_slice(&request.sequence.to_be_bytes());
+    row
+}
+
+/// `Due`: when a row of `Completed` may go.
+pub fn due_completed(epoch: WriteEpoch, completed: &[u8]) -> Vec<u8> {
+    let mut row = vec![DUE_COMPLETED];
+    row.extend_from_slice(&epoch.0.to_be_bytes());
+    row.extend_from_slice(completed);
+    row
+}
+
+/// `Directory`: rows by name, and names by number.
+pub fn directory_name(name: &BucketName) -> Vec<u8> {
+    let mut row = DIRECTORY_NAMES.to_vec();
+    row.extend_from_slice(name.as_str().as_bytes());
+    row
+}
+
+pub fn directory_id(bucket: BucketId) -> Vec<u8> {
+    let mut row = DIRECTORY_IDS.to_vec();
+    row.extend_from_slice(&bucket.0.to_be_bytes());
+    row
+}
+
+pub const OWNER_VERSION: u8 = 0;
+pub const OWNER_UPLOAD: u8 = 1;
+pub const DUE_COMPLETED: u8 = 1;
+pub const DIRECTORY_NAMES: &[u8] = &[0];
+pub const DIRECTORY_IDS: &[u8] = &[1];
+
+pub fn push_upload(row: &mut Vec<u8>, upload: UploadId) {
+    row.extend_from_slice(&upload.sequence.0.to_be_bytes());
+    row.extend_from_slice(&upload.salt.to_be_bytes());
+}
+
+/// The object key of a row of `Current` or `Null`; `None` if the row is malformed.
+pub fn parse_object(row: &[u8]) -> Option<ObjectKey> {
+    ObjectKey::parse(std::str::from_utf8(row.get(BUCKET_LEN..)?).ok()?).ok()
+}
+
+/// The object key of a row where something follows it, and what follows.
+pub fn parse_escaped(row: &[u8]) -> Option<(ObjectKey, &[u8])> {
+    let mut rest = row.get(BUCKET_LEN..)?;
+    let mut key = Vec::with_capacity(rest.len());
+    loop {
+        match rest {
+            [0, 0, after @ ..] => {
+                let key = ObjectKey::parse(std::str::from_utf8(&key).ok()?).ok()?;
+                return Some((key, after));
+            }
+            [0, u8::MAX, after @ ..] => {
+                key.push(0);
+                rest = after;
+            }
+            [0, ..] | [] => return None,
+            [byte, after @ ..] => {
+                key.push(*byte);
+                rest = after;
+            }
+        }
+    }
+}
+
+/// What follows the object key of a row of `Uploads` or `Completed`.
+pub fn parse_upload(after: &[u8]) -> Option<UploadId> {
+    let (sequence, salt) = after.split_first_chunk::<8>()?;
+    Some(UploadId {
+        sequence: Sequence(u64::from_be_bytes(*sequence)),
+        salt: u128::from_be_bytes(salt.try_into().ok()?),
+    })
+}
+
+/// The part number that ends a row of `Parts`.
+pub fn parse_part_number(row: &[u8]) -> Option<u16> {
+    row.last_chunk::<2>().map(|number| u16::from_be_bytes(*number))
+}
+
+pub fn parse_repair(row: &[u8]) -> Option<(ChunkId, SlotIndex)> {
+    ShardId::decode(row).map(|shard| (shard.chunk, shard.slot))
+}
+
+pub fn parse_garbage(row: &[u8]) -> Option<GarbageId> {
+    let (since, number) = row.split_first_chunk::<8>()?;
+    Some(GarbageId {
+        since: ashlar_types::Timestamp(u64::from_be_bytes(*since)),
+        number: u64::from_be_bytes(number.try_into().ok()?),
+    })
+}
+
+/// The write epoch that a row of `Requests` begins with.
+pub fn parse_request_epoch(row: &[u8]) -> Option<WriteEpoch> {
+    row.first_chunk::<8>().map(|epoch| WriteEpoch(u64::from_be_bytes(*epoch)))
+}
+
+/// Epoch and key of the `Completed` row of a row of `Due`.
+pub fn parse_due_completed(row: &[u8]) -> Option<(WriteEpoch, &[u8])> {
+    let (kind, rest) = row.split_first()?;
+    let (epoch, completed) = rest.split_first_chunk::<8>()?;
+    (*kind == DUE_COMPLETED).then_some((WriteEpoch(u64::from_be_bytes(*epoch)), completed))
+}
+
+const BUCKET_LEN: usize = 8;
