@@ -14,6 +14,8 @@ mod stream;
 mod trailer;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::{

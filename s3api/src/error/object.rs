@@ -62,22 +62,30 @@ impl From<ObjectError> for S3Error {
 }
 
 impl From<BodyError> for S3Error {
-    /// Always closes the connection: where the next request would begin is not known.
+    /// Closes the connection, since where the next request would begin is not known; but for a digest, which is
+    /// compared after the last byte.
     fn from(error: BodyError) -> Self {
-        let error = match error {
-            BodyError::Incomplete => Self::new(ErrorCode::IncompleteBody),
-            BodyError::TooLong => Self::new(ErrorCode::IncompleteBody)
-                .message("The request body has more bytes than the request declared."),
-            BodyError::Malformed => Self::new(ErrorCode::IncompleteBody)
-                .message("The chunk framing of the request body is malformed."),
-            BodyError::Signature => Self::new(ErrorCode::SignatureDoesNotMatch),
-            BodyError::ContentSha256 => Self::new(ErrorCode::XAmzContentSHA256Mismatch),
-            BodyError::Timeout => Self::new(ErrorCode::RequestTimeout),
+        let (code, message) = match error {
+            BodyError::ContentSha256 => return Self::new(ErrorCode::XAmzContentSHA256Mismatch),
+            BodyError::Incomplete => (ErrorCode::IncompleteBody, None),
+            BodyError::TooLong => (
+                ErrorCode::IncompleteBody,
+                Some("The request body has more bytes than the request declared."),
+            ),
+            BodyError::Malformed => {
+                (ErrorCode::IncompleteBody, Some("The chunk framing of the request body is malformed."))
+            }
+            BodyError::Signature => (ErrorCode::SignatureDoesNotMatch, None),
+            BodyError::Timeout => (ErrorCode::RequestTimeout, None),
             BodyError::Disconnected => {
-                Self::new(ErrorCode::IncompleteBody).message("The connection ended before the request body.")
+                (ErrorCode::IncompleteBody, Some("The connection ended before the request body."))
             }
         };
-        error.closing()
+        let error = Self::new(code).closing();
+        match message {
+            Some(message) => error.message(message),
+            None => error,
+        }
     }
 }
 
@@ -108,13 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_body_closes_the_connection() {
+    fn a_body_that_failed_before_its_end_closes_the_connection() {
         for (error, code) in [
             (BodyError::Incomplete, ErrorCode::IncompleteBody),
             (BodyError::TooLong, ErrorCode::IncompleteBody),
             (BodyError::Malformed, ErrorCode::IncompleteBody),
             (BodyError::Signature, ErrorCode::SignatureDoesNotMatch),
-            (BodyError::ContentSha256, ErrorCode::XAmzContentSHA256Mismatch),
             (BodyError::Timeout, ErrorCode::RequestTimeout),
             (BodyError::Disconnected, ErrorCode::IncompleteBody),
         ] {
@@ -122,6 +129,8 @@ mod tests {
             assert_eq!(error.code, code);
             assert!(error.close, "{error}");
         }
+        let error = S3Error::from(ObjectError::Body(BodyError::ContentSha256));
+        assert_eq!((error.code, error.close), (ErrorCode::XAmzContentSHA256Mismatch, false));
     }
 
     #[test]
