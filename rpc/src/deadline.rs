@@ -1,8 +1,10 @@
-//! Deadlines of calls: sent along, so that the server stops too, and held against the clock of this node.
+//! Deadlines of calls, sent along, so that the server stops too, and held against the clock of this node; and what a
+//! failed call tells.
 
+use crate::ConnectError;
 use ashlar_runtime::{Clock, ClockExt};
 use std::{future::Future, time::Duration};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 pub(crate) const TIMEOUT_HEADER: &str = "grpc-timeout";
 
@@ -23,6 +25,19 @@ pub async fn call_timeout<T: Send>(
         Ok(reply) => reply.map(Response::into_inner),
         Err(elapsed) => Err(Status::deadline_exceeded(elapsed.to_string())),
     }
+}
+
+/// Whether a call failed before anything was sent, so that it surely was not carried out. `false`: not known.
+pub fn never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    // Refused by `Routes` or by an interceptor, before a service saw it.
+    matches!(status.code(), Code::FailedPrecondition | Code::Unimplemented)
 }
 
 /// How long the caller said it would wait, if it did.

@@ -16,7 +16,7 @@ mod server;
 mod tuning;
 
 pub use connector::ConnectError;
-pub use deadline::{call_timeout, remaining, request};
+pub use deadline::{call_timeout, never_sent, remaining, request};
 pub use identity::{Caller, IdentityTaken, RpcIdentity};
 pub use peers::{Class, PeerService, Peers, Stamp};
 pub use routes::Routes;

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is its failure")]
 
 use ashlar_proto::metadata::{
-    GroupReply, ProposeRequest, QueryRequest, RaftReply, RaftRequest, SnapshotPiece,
+    GroupReply, ProbeReply, ProbeRequest, ProposeRequest, QueryRequest, RaftReply, RaftRequest,
+    SnapshotPiece,
     metadata_service_client::MetadataServiceClient,
     metadata_service_server::{MetadataService, MetadataServiceServer},
 };
-use ashlar_rpc::{Caller, Class, Peers, Routes, RpcIdentity, bind, call_timeout, request, serve};
+use ashlar_rpc::{Caller, Class, Peers, Routes, RpcIdentity, bind, call_timeout, never_sent, request, serve};
 use ashlar_runtime::{Env, TaskHandle};
 use ashlar_types::{ClusterId, NodeId};
 use bytes::Bytes;
@@ -37,6 +38,10 @@ impl MetadataService for Echo {
             total += piece.data.len();
         }
         Ok(Response::new(RaftReply { payload: Bytes::from(total.to_string()) }))
+    }
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+        Ok(Response::new(ProbeReply { initialized: false }))
     }
 
     async fn propose(&self, _: Request<ProposeRequest>) -> Result<Response<GroupReply>, Status> {
@@ -151,6 +156,8 @@ async fn a_channel_connects_again_after_its_server_came_back() {
     first.task.join().await;
     let gone = echo(&peers, &first.address, Class::Small, payload.clone()).await.unwrap_err();
     assert_eq!(gone.code(), Code::Unavailable);
+    let nobody = echo(&peers, &first.address, Class::Small, payload.clone()).await.unwrap_err();
+    assert!(never_sent(&nobody), "{nobody:?}");
 
     let listener = bind(&env, &first.address).await.unwrap();
     let serving = {
