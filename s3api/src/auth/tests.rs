@@ -325,6 +325,15 @@ fn two_signatures_are_one_too_many() {
     assert_eq!(code_of(check(&doubled)), ErrorCode::AuthorizationQueryParametersError);
     signer().sign(&mut request, example_time(), &SignedPayload::of(b"")).unwrap();
     assert_eq!(code_of(check(&request)), ErrorCode::InvalidArgument);
+
+    for field in 0..3 {
+        let mut request = published_examples().remove(0);
+        let authorization = request.headers()["authorization"].to_str().unwrap().to_owned();
+        let (_, fields) = authorization.split_once(' ').unwrap();
+        let again = format!("{authorization},{}", fields.split(',').nth(field).unwrap());
+        request.headers_mut().insert("authorization", again.parse().unwrap());
+        assert_eq!(code_of(check(&request)), ErrorCode::AuthorizationHeaderMalformed);
+    }
 }
 
 #[test]

@@ -240,11 +240,14 @@ fn the_published_chunked_examples_are_decoded() {
     check(&parts, wire, &[CRC32C]);
 }
 
-/// Sleeps end when the limit has been asked for; counts how often.
+/// Counts the deadlines that were set; none of them ends, or all end at once.
 #[derive(Debug, Default)]
-struct ImpatientClock(AtomicU32);
+struct CountingClock {
+    deadlines: AtomicU32,
+    impatient: bool,
+}
 
-impl Clock for ImpatientClock {
+impl Clock for CountingClock {
     fn monotonic(&self) -> Duration {
         Duration::ZERO
     }
@@ -255,40 +258,61 @@ impl Clock for ImpatientClock {
 
     fn sleep(&self, duration: Duration) -> Sleep {
         assert_eq!(duration, Duration::from_secs(7));
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Box::pin(std::future::ready(()))
+        self.deadlines.fetch_add(1, Ordering::Relaxed);
+        if self.impatient { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) }
     }
 }
 
-/// Delivers its frames, then nothing, and never ends.
-struct Stalled(Vec<Bytes>);
+/// Delivers its frames, `None` for a moment in which there is none, then nothing; never ends.
+struct Stalled(std::vec::IntoIter<Option<&'static str>>);
 
 impl Body for Stalled {
     type Data = Bytes;
-    type Error = std::io::Error;
+    type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        if self.0.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(self.0.remove(0))))) }
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.next() {
+            Some(Some(data)) => Poll::Ready(Some(Ok(Frame::data(Bytes::from(data))))),
+            Some(None) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
     }
+}
+
+fn decode_stalled(frames: Vec<Option<&'static str>>, clock: &Arc<CountingClock>) -> BodyStream {
+    let headers = headers(&[("content-length", "4")]);
+    let body = Stalled(frames.into_iter());
+    decode(body, &headers, PayloadMode::Unsigned, clock.clone(), Duration::from_secs(7)).unwrap().0
 }
 
 #[test]
 fn a_body_that_stalls_times_out_and_one_that_flows_does_not() {
-    let clock = Arc::new(ImpatientClock::default());
-    let body = Stalled(vec![Bytes::from("ab"), Bytes::new(), Bytes::from("c")]);
-    let headers = headers(&[("content-length", "4")]);
-    let (mut decoded, len) =
-        decode(body, &headers, PayloadMode::Unsigned, clock.clone(), Duration::from_secs(7)).unwrap();
-    assert_eq!(len, Some(4));
+    let clock = Arc::new(CountingClock { impatient: true, ..CountingClock::default() });
+    let mut decoded = decode_stalled(vec![Some("ab"), Some(""), Some("c")], &clock);
     let mut next = || decoded.next().now_or_never().unwrap();
     assert_eq!(next(), Some(Ok(BodyFrame::Data(Bytes::from("ab")))));
     assert_eq!(next(), Some(Ok(BodyFrame::Data(Bytes::from("c")))));
-    assert_eq!(clock.0.load(Ordering::Relaxed), 0);
+    assert_eq!(clock.deadlines.load(Ordering::Relaxed), 0);
     assert_eq!(next(), Some(Err(BodyError::Timeout)));
     assert_eq!(next(), None);
+}
+
+#[test]
+fn only_bytes_renew_the_deadline() {
+    for (between, deadlines) in [("", 1), ("a", 2)] {
+        let clock = Arc::new(CountingClock::default());
+        let mut decoded = decode_stalled(vec![None, Some(between), None, None], &clock);
+        for _ in 0..8 {
+            let _ = decoded.next().now_or_never();
+        }
+        assert_eq!(clock.deadlines.load(Ordering::Relaxed), deadlines, "{between:?}");
+    }
 }
 
 #[test]
