@@ -67,7 +67,8 @@ pub struct DriveUsage {
     pub capacity: u64,
     /// Bytes of shards, in blocks, and of unfinished writes.
     pub used: u64,
-    /// Bytes that can still be written: what is left of the capacity, and no more than the device has.
+    /// Bytes that new shards can take. At 0, when 95 % of the capacity are used or the device is full, `put`
+    /// answers `Full`.
     pub free: u64,
     pub shards: u64,
 }

@@ -158,16 +158,17 @@ impl Drive {
         committed.saturating_add(self.space.unfinished.load(Ordering::Relaxed))
     }
 
-    /// Bytes of the device that are left to deletes and to others.
-    fn reserve(&self) -> u64 {
-        (self.capacity / 100).min(GIB)
+    /// Bytes that new shards can take: below the watermark, and without the device's reserve for deletes and
+    /// others.
+    fn free(&self) -> u64 {
+        let watermark = self.capacity - self.capacity / 100 * (100 - WATERMARK_PERCENT);
+        let reserve = (self.capacity / 100).min(GIB);
+        let available = self.space.available.load(Ordering::Relaxed);
+        watermark.saturating_sub(self.used()).min(available.saturating_sub(reserve))
     }
 
-    /// Below the watermark, and the device itself is not full.
     pub(super) fn admit_shard(&self) -> Result<(), StoreError> {
-        let watermark = self.capacity / 100 * WATERMARK_PERCENT;
-        let available = self.space.available.load(Ordering::Relaxed);
-        if self.used() >= watermark || available < self.reserve() { Err(StoreError::Full) } else { Ok(()) }
+        if self.free() == 0 { Err(StoreError::Full) } else { Ok(()) }
     }
 
     /// Takes `bytes` for an unfinished write: never past the capacity.
@@ -196,12 +197,10 @@ impl Drive {
     }
 
     pub(super) fn usage(&self) -> DriveUsage {
-        let used = self.used();
-        let available = self.space.available.load(Ordering::Relaxed);
         DriveUsage {
             capacity: self.capacity,
-            used,
-            free: self.capacity.saturating_sub(used).min(available),
+            used: self.used(),
+            free: self.free(),
             shards: self.index.read().unwrap_or_else(PoisonError::into_inner).len(),
         }
     }

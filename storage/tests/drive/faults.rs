@@ -9,11 +9,15 @@ use ashlar_storage::{DriveState, DriveStore, StoreError};
 use std::{
     fs, io,
     sync::{Arc, Mutex, mpsc},
+    time::Duration,
 };
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
+
+/// For what happens at once unless the code is broken.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 struct Faulty {
     root: tempfile::TempDir,
@@ -44,6 +48,7 @@ async fn a_failed_write_or_flush_ends_all_acknowledgements_until_the_drive_is_op
         let (faulty, store) = drive().await;
         let mut earlier = store.put(meta(shard_id(4))).await.unwrap();
         earlier.append(unit(4, 300_000)).await.unwrap();
+        let mut other = store.put(meta(shard_id(5))).await.unwrap();
 
         faulty.faults.fail(call, EIO);
         let refused = put(&store, shard_id(2), &[unit(2, 100)]).await;
@@ -53,6 +58,8 @@ async fn a_failed_write_or_flush_ends_all_acknowledgements_until_the_drive_is_op
         faulty.faults.heal();
         assert_failed(&store).await;
         assert!(matches!(earlier.commit().await, Err(StoreError::Failed(_))), "{call:?}");
+        assert!(matches!(other.append(unit(5, 300_000)).await, Err(StoreError::Failed(_))), "{call:?}");
+        drop(other);
         store.close().await;
 
         let store = open(&faulty.disk, faulty.root.path()).await.unwrap();
@@ -86,7 +93,7 @@ async fn a_commit_in_progress_is_not_acknowledged_after_another_one_failed() {
         // The slow shard waits in its directory flush until the other one has failed.
         if call == Call::SyncDir && path.ends_with("28") {
             reached.lock().unwrap().send(()).unwrap();
-            released.lock().unwrap().recv().unwrap();
+            released.lock().unwrap().recv_timeout(DEADLINE).unwrap();
         }
         if call == Call::SyncData && is_large(path) { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
     });
@@ -97,7 +104,7 @@ async fn a_commit_in_progress_is_not_acknowledged_after_another_one_failed() {
     let failing = async {
         // The runtime has one thread, so the wait must not hold it while the other future has not begun.
         let begun = ashlar_runtime::Pool::new(&ashlar_runtime::Tasks::real(), "wait", 1, 1);
-        begun.run(move || is_reached.recv().unwrap()).await.unwrap();
+        begun.run(move || is_reached.recv_timeout(DEADLINE).unwrap()).await.unwrap();
         let mut last = store.put(meta(shard_id(2))).await.unwrap();
         last.append(unit(2, 300_000)).await.unwrap();
         let refused = last.commit().await;

@@ -129,12 +129,12 @@ async fn a_closed_store_refuses_through_every_clone_and_frees_the_directory() {
     assert!(matches!(clone.put(meta(shard_id(3))).await, Err(StoreError::Closed)));
     assert!(matches!(clone.delete(vec![shard_id(1)]).await, Err(StoreError::Closed)));
     assert!(matches!(unfinished.commit().await, Err(StoreError::Closed)));
-    clone.close().await;
+    clone.clone().close().await;
 
     let store = open(&disk, root.path()).await.unwrap();
     assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
     assert_eq!(get(&store, shard_id(1)).await.unwrap(), payload(&[unit(1, 10)]));
-    assert_eq!(store.usage().shards, 1);
+    assert_eq!((store.usage().shards, clone.usage().shards), (1, 1));
 }
 
 #[tokio::test]
