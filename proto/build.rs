@@ -9,6 +9,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        // What the command line prints with `--json`.
+        .type_attribute(".ashlar.admin.v1", "#[derive(serde::Serialize)]")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Sockets: what S3, RPC and admin listeners accept and connectors open.
 
 use async_trait::async_trait;
-use std::{fmt::Debug, io, net::SocketAddr};
+use std::{fmt::Debug, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A byte stream between two processes.
@@ -15,6 +15,11 @@ pub trait Net: Debug + Send + Sync {
 
     /// The caller sets the deadline.
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Connection>>;
+
+    /// A socket in the file system for the machine's own operator: mode 0600, a stale one is replaced.
+    async fn listen_unix(&self, path: &Path) -> io::Result<Box<dyn Listener>>;
+
+    async fn connect_unix(&self, path: &Path) -> io::Result<Box<dyn Connection>>;
 }
 
 #[async_trait]
@@ -22,7 +27,7 @@ pub trait Listener: Debug + Send + Sync {
     /// Cancel-safe: an accepted connection is never lost.
     async fn accept(&self) -> io::Result<(Box<dyn Connection>, SocketAddr)>;
 
-    /// The address really bound, with the port the system chose for port 0.
+    /// The address really bound, with the port the system chose for port 0; `0.0.0.0:0` for a unix socket.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
@@ -40,6 +45,40 @@ impl Net for RealNet {
         let stream = tokio::net::TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
+    }
+
+    async fn listen_unix(&self, path: &Path) -> io::Result<Box<dyn Listener>> {
+        // A socket that nobody answers on was left by a process that died.
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        match std::fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = tokio::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Box::new(UnixListener(listener)))
+    }
+
+    async fn connect_unix(&self, path: &Path) -> io::Result<Box<dyn Connection>> {
+        Ok(Box::new(tokio::net::UnixStream::connect(path).await?))
+    }
+}
+
+#[derive(Debug)]
+struct UnixListener(tokio::net::UnixListener);
+
+#[async_trait]
+impl Listener for UnixListener {
+    async fn accept(&self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
+        let (stream, _) = self.0.accept().await?;
+        Ok((Box::new(stream), self.local_addr()?))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 }
 

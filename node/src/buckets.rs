@@ -1,0 +1,199 @@
+//! The bucket directory from a gateway's side: names to buckets, and the steps of create and delete across group 0
+//! and the bucket's own group.
+//!
+//! Owns a cache of positive answers. A bucket id is never used twice, so a stale entry can only lead to a group that
+//! does not know the bucket any more; the request is then refused as busy, the entry forgotten, and the retry asks
+//! group 0. A negative answer always comes from group 0.
+
+use ashlar_datapath::{object_error, propose_error, query_error};
+use ashlar_metadata::{
+    MetadataApi,
+    command::{Command, Done, PartitionCommand, SystemCommand},
+    query::{Answer, BucketPhase, Query},
+};
+use ashlar_runtime::{Env, RngExt};
+use ashlar_types::{BucketName, GroupId, ObjectError, Versioning, service::BucketInfo};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// A step of a directory change; several leaders' elections fit in it.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+/// Rows that one purge command drops.
+const PURGE_ROWS: u32 = 1000;
+/// Names kept; one entry is about 200 bytes.
+const CACHE_MAX: usize = 10_000;
+
+#[derive(Clone)]
+pub struct Buckets {
+    metadata: Arc<dyn MetadataApi>,
+    env: Env,
+    known: Arc<Mutex<BTreeMap<BucketName, BucketInfo>>>,
+}
+
+impl Buckets {
+    pub fn new(metadata: Arc<dyn MetadataApi>, env: Env) -> Self {
+        Self { metadata, env, known: Arc::default() }
+    }
+
+    /// An active bucket, perhaps from the cache.
+    pub async fn get(&self, name: &BucketName) -> Result<BucketInfo, ObjectError> {
+        if let Some(info) = self.cached(name) {
+            return Ok(info);
+        }
+        let info = self.ask(name).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CACHE_MAX {
+            known.clear();
+        }
+        known.insert(name.clone(), info.clone());
+        Ok(info)
+    }
+
+    fn cached(&self, name: &BucketName) -> Option<BucketInfo> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    async fn ask(&self, name: &BucketName) -> Result<BucketInfo, ObjectError> {
+        let answer = self.query(GroupId::SYSTEM, Query::Bucket { name: name.clone() }).await?;
+        match answer {
+            Answer::Bucket(Some(row)) if row.phase == BucketPhase::Active => Ok(row.info),
+            Answer::Bucket(_) => Err(ObjectError::NoSuchBucket),
+            _ => Err(ObjectError::Internal("group 0 gave another answer than asked")),
+        }
+    }
+
+    pub fn forget(&self, name: &BucketName) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// What an operation on a bucket came to. If its group does not know the bucket, the cache may have been stale:
+    /// group 0 tells whether the name is free now or has another bucket, for which the caller was not authorised.
+    pub async fn settle<T>(
+        &self,
+        name: &BucketName,
+        result: Result<T, ObjectError>,
+    ) -> Result<T, ObjectError> {
+        if !matches!(result, Err(ObjectError::NoSuchBucket)) {
+            return result;
+        }
+        self.forget(name);
+        self.ask(name).await.and(Err(ObjectError::BucketBusy))
+    }
+
+    pub async fn list(&self, owner: &str) -> Result<Vec<BucketInfo>, ObjectError> {
+        match self.query(GroupId::SYSTEM, Query::Buckets { owner: owner.to_owned() }).await? {
+            Answer::Buckets(rows) => Ok(rows.into_iter().map(|row| row.info).collect()),
+            _ => Err(ObjectError::Internal("group 0 gave another answer than asked")),
+        }
+    }
+
+    /// Reserves the name, creates the bucket in a group, activates the name. Each step can be repeated, by this
+    /// gateway or, after its death, by housekeeping.
+    pub async fn create(
+        &self,
+        name: &BucketName,
+        owner: &str,
+        location: &str,
+    ) -> Result<BucketInfo, ObjectError> {
+        let group = self.choose_group()?;
+        let reserve = SystemCommand::ReserveBucket {
+            name: name.clone(),
+            owner: owner.to_owned(),
+            location: location.to_owned(),
+            group,
+        };
+        let Done::Bucket(info) = self.propose(GroupId::SYSTEM, Command::System(reserve)).await? else {
+            return Err(ObjectError::Internal("group 0 gave another outcome than proposed"));
+        };
+        self.finish_create(&info).await?;
+        Ok(info)
+    }
+
+    /// The second and third step of a create.
+    pub async fn finish_create(&self, info: &BucketInfo) -> Result<(), ObjectError> {
+        let create = PartitionCommand::CreateBucket { bucket: info.clone() };
+        self.propose(info.group, Command::Partition(create)).await?;
+        let activate = SystemCommand::ActivateBucket { bucket: info.id };
+        self.propose(GroupId::SYSTEM, Command::System(activate)).await?;
+        Ok(())
+    }
+
+    /// Seals, frees the name, purges.
+    pub async fn delete(&self, name: &BucketName) -> Result<(), ObjectError> {
+        self.forget(name);
+        let info = self.ask(name).await?;
+        let seal = PartitionCommand::SealBucket { bucket: info.id };
+        self.propose(info.group, Command::Partition(seal)).await?;
+        let remove = SystemCommand::RemoveBucket { bucket: info.id };
+        self.propose(GroupId::SYSTEM, Command::System(remove)).await?;
+        self.forget(name);
+        loop {
+            let purge = PartitionCommand::PurgeBucket { bucket: info.id, limit: PURGE_ROWS };
+            match self.propose(info.group, Command::Partition(purge)).await {
+                Ok(Done::Purged { more: true }) => {}
+                Ok(_) | Err(ObjectError::NoSuchBucket) => return Ok(()),
+                // The name is gone, which is what the client asked for; what is left is unreachable rows.
+                Err(error) => {
+                    tracing::warn!(bucket = info.id.0, %error, "bucket removed, its rows are not purged yet");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Linearizable, from the bucket's group: also proves that the bucket is there.
+    pub async fn versioning(&self, name: &BucketName) -> Result<Versioning, ObjectError> {
+        let info = self.get(name).await?;
+        match self.query(info.group, Query::BucketState { bucket: info.id }).await? {
+            Answer::BucketState(Some(state)) if !state.sealed => Ok(state.versioning),
+            _ => {
+                // Gone from its group: ask group 0 for the truth.
+                self.forget(name);
+                let fresh = self.ask(name).await?;
+                if fresh.id == info.id { Err(ObjectError::BucketBusy) } else { Ok(Versioning::Unversioned) }
+            }
+        }
+    }
+
+    pub async fn set_versioning(&self, name: &BucketName, versioning: Versioning) -> Result<(), ObjectError> {
+        let info = self.get(name).await?;
+        let command = PartitionCommand::SetVersioning { bucket: info.id, versioning };
+        let result = self.propose(info.group, Command::Partition(command)).await;
+        self.settle(name, result).await.map(|_| ())
+    }
+
+    /// Finishes creates whose gateway died between their steps.
+    pub async fn finish_reserved(&self) -> Result<(), ObjectError> {
+        let Answer::Buckets(rows) = self.query(GroupId::SYSTEM, Query::BucketRows).await? else {
+            return Ok(());
+        };
+        for row in rows.iter().filter(|row| row.phase == BucketPhase::Reserved) {
+            self.finish_create(&row.info).await?;
+        }
+        Ok(())
+    }
+
+    fn choose_group(&self) -> Result<GroupId, ObjectError> {
+        let map = self.metadata.map();
+        let groups: Vec<_> = map.groups.keys().filter(|group| **group != GroupId::SYSTEM).collect();
+        let count = u64::try_from(groups.len()).expect("a map has few groups");
+        let chosen = usize::try_from(self.env.rng.below(count)).expect("below the count");
+        groups
+            .get(chosen)
+            .map(|group| **group)
+            .ok_or(ObjectError::Unavailable("the cluster is not bootstrapped"))
+    }
+
+    async fn query(&self, group: GroupId, query: Query) -> Result<Answer, ObjectError> {
+        self.metadata.query(group, query, STEP_DEADLINE).await.map_err(query_error)
+    }
+
+    async fn propose(&self, group: GroupId, command: Command) -> Result<Done, ObjectError> {
+        let request = self.metadata.begin(group).await.map_err(query_error)?;
+        let outcome = self.metadata.propose(group, Some(request), command, STEP_DEADLINE).await;
+        outcome.map_err(propose_error)?.map_err(object_error)
+    }
+}

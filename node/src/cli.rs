@@ -1,0 +1,131 @@
+//! The command line: parses, calls the node over its admin socket, prints.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that talks to people")]
+
+mod admin_client;
+mod cluster;
+mod dev;
+mod object;
+mod server;
+mod status;
+
+use crate::metrics_server;
+use clap::{Args, Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// S3-compatible object store for clusters of machines that you own.
+#[derive(Parser)]
+#[command(name = "ashlar", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A cluster in one process on this machine: no configuration, no root.
+    Dev(dev::Dev),
+    /// One node of a cluster.
+    Server(server::Server),
+    /// Make a cluster, let nodes join, settle it.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Nodes, drives, groups, leaders, profiles, capacity.
+    Status(status::Status),
+    /// Where an object's shards are, and how many losses it survives.
+    Explain(object::Explain),
+    /// Identities that may sign requests.
+    #[command(subcommand)]
+    User(object::User),
+}
+
+/// How to reach the node, and how to print.
+#[derive(Args, Clone, Debug)]
+struct Admin {
+    /// Admin socket of the node: DATA_DIR/admin.sock.
+    #[arg(long, value_name = "PATH", default_value = "ashlar-data/node-1/data/admin.sock")]
+    admin: PathBuf,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ashlar: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Dev(dev) => {
+                log_to_stderr(tracing::Level::WARN);
+                metrics_server::install();
+                dev.run().await
+            }
+            Command::Server(server) => {
+                log_to_stderr(tracing::Level::INFO);
+                metrics_server::install();
+                server.run().await
+            }
+            Command::Cluster(cluster) => cluster.run().await,
+            Command::Status(status) => status.run().await,
+            Command::Explain(explain) => explain.run().await,
+            Command::User(user) => user.run().await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ashlar: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `ASHLAR_LOG` takes `error`, `warn`, `info`, `debug` or `trace`.
+fn log_to_stderr(default: tracing::Level) {
+    use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+    let level = std::env::var("ASHLAR_LOG").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    // A second subscriber in one process is refused; the first one goes on.
+    let _ = tracing_subscriber::registry().with(LevelFilter::from_level(level)).with(lines).try_init();
+}
+
+/// Ends on SIGINT or SIGTERM.
+async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// `"90s"`, `"15m"`, `"1h"`, `"250ms"`.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration such as 90s"))?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("`{text}` needs a unit: ms, s, m or h")),
+    };
+    number
+        .checked_mul(millis)
+        .map(std::time::Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! `node.toml`: what one node is told on its own machine. Parsed, validated, then immutable; unknown keys fail.
+//!
+//! Cluster-wide settings are not here: they live in the cluster map.
+
+use ashlar_placement::Labels;
+use ashlar_types::limits::{GIB, KIB, MIB, TIB};
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Default of `memory_limit` on machines with 16 GiB or more; a quarter of the memory on smaller ones.
+const MEMORY_LIMIT_MAX: u64 = 4 * GIB;
+/// Below this a node cannot hold the rows of a few concurrent requests.
+const MEMORY_LIMIT_MIN: u64 = 64 * MIB;
+
+/// A validated node configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Identity, metadata groups and the admin socket.
+    pub data_dir: PathBuf,
+    pub drives: Vec<DriveConfig>,
+    pub s3_listen: SocketAddr,
+    /// Loopback only until node-to-node TLS is there.
+    pub rpc_listen: SocketAddr,
+    pub metrics_listen: Option<SocketAddr>,
+    pub labels: Labels,
+    /// Bytes of buffers of this process, all roles together.
+    pub memory_limit: u64,
+    /// Region names that clients are told; any is accepted in signatures.
+    pub region: String,
+    /// Answers as the conformance suite wants them where it differs from AWS; `dev` only.
+    pub conformance: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct DriveConfig {
+    pub path: PathBuf,
+    /// Bytes; default: the device's size, divided between the directories that share it.
+    pub capacity: Option<u64>,
+}
+
+/// Why a configuration is not usable; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}; pass --config PATH of a readable file", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: {message}", path.display())]
+    Syntax { path: PathBuf, message: String },
+    #[error("{}: `{key}`: {problem}", path.display())]
+    Value { path: PathBuf, key: &'static str, problem: String },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: PathBuf,
+    drives: Vec<FileDrive>,
+    s3_listen: SocketAddr,
+    rpc_listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
+    #[serde(default)]
+    labels: FileLabels,
+    memory_limit: Option<Size>,
+    #[serde(default)]
+    s3: FileS3,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileDrive {
+    path: PathBuf,
+    capacity: Option<Size>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLabels {
+    #[serde(default)]
+    rack: String,
+    #[serde(default)]
+    zone: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileS3 {
+    domain: Option<String>,
+    region: Option<String>,
+    #[serde(default)]
+    sigv2: bool,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+}
+
+/// Bytes as a number or as text with a unit: `1073741824`, `"512 MiB"`, `"4GiB"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+impl Size {
+    fn bytes(&self) -> Result<u64, String> {
+        match self {
+            Self::Bytes(bytes) => Ok(*bytes),
+            Self::Text(text) => parse_size(text),
+        }
+    }
+}
+
+/// Parses `"512 MiB"` and the like; units are binary.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => KIB,
+        "MiB" => MIB,
+        "GiB" => GIB,
+        "TiB" => TIB,
+        other => return Err(format!("unknown unit `{other}`; use B, KiB, MiB, GiB or TiB")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size such as \"4 GiB\""))?;
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// `path` only names the file in errors.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+        let wrong = |key, problem: String| ConfigError::Value { path: path.to_owned(), key, problem };
+
+        if file.drives.is_empty() {
+            return Err(wrong(
+                "drives",
+                "name at least one directory: drives = [{ path = \"/mnt/d1\" }]".into(),
+            ));
+        }
+        let mut drives = Vec::new();
+        for drive in file.drives {
+            if drives.iter().any(|other: &DriveConfig| other.path == drive.path) {
+                return Err(wrong("drives", format!("{} is named twice", drive.path.display())));
+            }
+            let capacity = match drive.capacity {
+                Some(size) => Some(size.bytes().map_err(|problem| wrong("drives", problem))?),
+                None => None,
+            };
+            drives.push(DriveConfig { path: drive.path, capacity });
+        }
+        for (key, set) in [
+            ("s3.domain", file.s3.domain.is_some()),
+            ("s3.sigv2", file.s3.sigv2),
+            ("s3.tls_cert", file.s3.tls_cert.is_some()),
+            ("s3.tls_key", file.s3.tls_key.is_some()),
+        ] {
+            if set {
+                return Err(wrong(key, "is not supported by this version; remove it".into()));
+            }
+        }
+        let memory_limit = match file.memory_limit {
+            Some(size) => size.bytes().map_err(|problem| wrong("memory_limit", problem))?,
+            None => default_memory_limit(),
+        };
+        if memory_limit < MEMORY_LIMIT_MIN {
+            return Err(wrong("memory_limit", format!("is {memory_limit} bytes; give at least 64 MiB")));
+        }
+        Ok(Self {
+            data_dir: file.data_dir,
+            drives,
+            s3_listen: file.s3_listen,
+            rpc_listen: file.rpc_listen,
+            metrics_listen: file.metrics_listen,
+            labels: Labels { rack: file.labels.rack, zone: file.labels.zone },
+            memory_limit,
+            region: file.s3.region.unwrap_or_else(|| "us-east-1".into()),
+            conformance: false,
+        })
+    }
+}
+
+/// A quarter of the machine's memory, at most 4 GiB.
+pub fn default_memory_limit() -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    let total = total.map_or(MEMORY_LIMIT_MAX, |kib| kib * KIB);
+    (total / 4).clamp(MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        data_dir = "/var/lib/ashlar"
+        drives = [{ path = "/mnt/d1" }, { path = "/mnt/d2", capacity = "1 TiB" }]
+        s3_listen = "0.0.0.0:9000"
+        rpc_listen = "127.0.0.1:9100"
+        labels = { rack = "r1" }
+        memory_limit = "1GiB"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("node.toml"), text)
+    }
+
+    #[test]
+    fn a_good_file_is_taken_as_written() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.drives[1].capacity, Some(TIB));
+        assert_eq!((config.labels.rack.as_str(), config.memory_limit), ("r1", GIB));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (change, told) in [
+            (GOOD.replace("labels", "lables"), "lables"),
+            (GOOD.replace("rack", "rak"), "rak"),
+            (GOOD.replace("\"1GiB\"", "\"1GB\""), "unknown unit `GB`"),
+            (GOOD.replace("\"1GiB\"", "1000"), "at least 64 MiB"),
+            (GOOD.replace("/mnt/d2", "/mnt/d1"), "named twice"),
+            (GOOD.replace("9000\"", "9000x\""), "s3_listen"),
+            (format!("{GOOD}\ns3 = {{ sigv2 = true }}"), "s3.sigv2"),
+        ] {
+            let error = parse(&change).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(parse_size("3 KiB"), Ok(3072));
+        assert_eq!(parse_size("7"), Ok(7));
+        for bad in ["", "KiB", "1 kb", "99999999999 TiB", "-1"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

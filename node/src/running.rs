@@ -1,0 +1,234 @@
+//! A node that belongs to a cluster: its drives, its metadata replicas, its data path, and the tasks that keep them.
+
+use crate::{
+    buckets::Buckets,
+    config::Config,
+    drives::Drives,
+    health::{GroupView, Health},
+    housekeeping,
+    identity::Identity,
+    node_service::NodeService,
+    shard_client::ShardClient,
+    shard_service::ShardService,
+    start::StartError,
+};
+use ashlar_datapath::{ObjectStore, Settings};
+use ashlar_metadata::{MetadataApi, MetadataClient, MetadataConfig, MetadataNode, query::Query};
+use ashlar_placement::{ClusterMap, Phase};
+use ashlar_proto::{
+    node::node_service_server::NodeServiceServer, shard::shard_service_server::ShardServiceServer,
+};
+use ashlar_rpc::{Peers, Routes, RpcIdentity};
+use ashlar_runtime::{ByteBudget, Env, Listener, TaskSet};
+use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore};
+use ashlar_types::GroupId;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// One try of a group that may still be electing.
+const READY_STEP: Duration = Duration::from_secs(5);
+const READY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Memory of the two roles that hold payloads, apart so that a shard server never waits for a gateway.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    pub gateway: ByteBudget,
+    pub shards: ByteBudget,
+}
+
+impl Budgets {
+    /// Half for gateways, a quarter for shard servers; the rest is for Raft, the engines and the code.
+    pub fn of(memory_limit: u64) -> Self {
+        Self { gateway: ByteBudget::new(memory_limit / 2), shards: ByteBudget::new(memory_limit / 4) }
+    }
+}
+
+/// How a replica of group 0 comes to be on this node.
+pub enum Entry {
+    /// It is on disk.
+    Known,
+    /// This node makes the cluster.
+    Form(Box<ClusterMap>),
+    /// The cluster took this node in under this map; the leader will send the rest.
+    Joined(Box<ClusterMap>),
+}
+
+pub struct Running {
+    pub identity: Identity,
+    pub env: Env,
+    pub metadata: Arc<MetadataClient>,
+    pub metadata_node: Arc<MetadataNode>,
+    pub map: watch::Receiver<Arc<ClusterMap>>,
+    pub drives: Drives,
+    pub health: Health,
+    pub shards: ShardClient,
+    pub store: ObjectStore,
+    pub buckets: Buckets,
+    pub peers: Peers,
+    stop: watch::Sender<bool>,
+    tasks: TaskSet,
+}
+
+impl Running {
+    /// Opens everything and begins to serve its peers on `rpc`.
+    pub async fn start(
+        config: &Config,
+        env: &Env,
+        budgets: &Budgets,
+        rpc_identity: RpcIdentity,
+        identity: Identity,
+        rpc: Box<dyn Listener>,
+        entry: Entry,
+    ) -> Result<Arc<Self>, StartError> {
+        let drives = open_drives(config, env, &identity).await?;
+        let peers = Peers::new(env.clone(), rpc_identity.clone());
+        let metadata_config = MetadataConfig::new(config.data_dir.join("metadata"));
+        let metadata_node = MetadataNode::start(metadata_config, env.clone(), peers.clone()).await?;
+        let map = metadata_node.watch_map();
+        let health = Health::new(identity.node);
+        drives.report(&health);
+
+        let shard_service = ShardService {
+            drives: drives.clone(),
+            map: map.clone(),
+            env: env.clone(),
+            budget: budgets.shards.clone(),
+        };
+        let node_service = NodeService {
+            node: identity.node,
+            drives: drives.clone(),
+            metadata: Arc::clone(&metadata_node),
+            map: map.clone(),
+        };
+        let metadata = MetadataClient::new(Arc::clone(&metadata_node));
+        let api: Arc<dyn MetadataApi> = Arc::clone(&metadata) as Arc<dyn MetadataApi>;
+        let routes = Routes::new()
+            .add(
+                ShardServiceServer::new(shard_service)
+                    .max_decoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES),
+            )
+            .add(NodeServiceServer::new(node_service))
+            .add_open(crate::join::service(Arc::clone(&api), identity.cluster))
+            .merge(metadata_node.routes());
+
+        let (stop, stopped) = watch::channel(false);
+        let tasks = TaskSet::new();
+        {
+            let env = env.clone();
+            let served = env.clone();
+            tasks.push(env.tasks.spawn("rpc", async move {
+                ashlar_rpc::serve(&served, rpc, routes, rpc_identity, until(stopped)).await;
+            }));
+        }
+        match entry {
+            Entry::Known => {}
+            Entry::Form(map) => metadata_node.form(*map).await?,
+            Entry::Joined(map) => metadata_node.join(identity.node, *map).await?,
+        }
+
+        let shards = ShardClient {
+            drives: drives.clone(),
+            map: map.clone(),
+            peers: peers.clone(),
+            health: health.clone(),
+            env: env.clone(),
+        };
+        let settings = Settings { node: identity.node, ..Settings::new(budgets.gateway.clone()) };
+        let store = ObjectStore::new(env.clone(), Arc::clone(&api), Arc::new(shards.clone()), settings);
+        let buckets = Buckets::new(api, env.clone());
+        let running = Arc::new(Self {
+            identity,
+            env: env.clone(),
+            metadata,
+            metadata_node,
+            map: map.clone(),
+            drives,
+            health: health.clone(),
+            shards,
+            store,
+            buckets,
+            peers: peers.clone(),
+            stop,
+            tasks,
+        });
+        running.tasks.push(env.tasks.spawn("health", health.watch(env.clone(), peers, map)));
+        housekeeping::start(&running, &running.tasks);
+        Ok(running)
+    }
+
+    /// Waits until the cluster is bootstrapped and every group answers this node. The caller sets the deadline.
+    pub async fn wait_until_ready(&self) {
+        let mut map = self.map.clone();
+        // An error means that the node is being stopped, which ends the wait as well.
+        let _ = map.wait_for(|map| map.phase == Phase::Ready).await;
+        let groups: Vec<_> = self.map.borrow().groups.keys().copied().collect();
+        for group in groups {
+            while self.metadata.query(group, Query::GroupState, READY_STEP).await.is_err() {
+                self.env.clock.sleep(READY_PAUSE).await;
+            }
+        }
+    }
+
+    /// What this node knows of the groups, for peers and for status.
+    pub fn report(&self) {
+        self.drives.report(&self.health);
+        for group in self.metadata_node.status() {
+            let view = GroupView {
+                leader: group.leader,
+                term: group.term,
+                last_applied: group.last_applied.unwrap_or(0),
+            };
+            self.health.set_group(group.group, view);
+        }
+    }
+
+    /// Whether this node's replica leads the group now.
+    pub fn leads(&self, group: GroupId) -> bool {
+        let this = Some(self.identity.node);
+        self.metadata_node.status().iter().any(|status| status.group == group && status.leader == this)
+    }
+
+    /// Leads away, stops serving, closes what is open; in this order, so that nothing acknowledged is in flight.
+    pub async fn shutdown(&self) {
+        let _ = self.stop.send(true);
+        self.metadata_node.shutdown().await;
+        self.tasks.abort_all();
+        self.drives.close().await;
+    }
+}
+
+/// Ends when the flag is raised or its owner is gone.
+pub async fn until(mut flag: watch::Receiver<bool>) {
+    // An error means that the owner was dropped, which ends the wait as well.
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<Drives, StartError> {
+    let mut stores = BTreeMap::new();
+    for drive in &config.drives {
+        let found = DriveStore::identity(&env.disk, &drive.path)
+            .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
+        let Some(found) = found else {
+            return Err(StartError::DriveMissing { path: drive.path.clone() });
+        };
+        if found.cluster != identity.cluster {
+            return Err(StartError::ForeignDrive {
+                path: drive.path.clone(),
+                found: found.cluster,
+                ours: identity.cluster,
+            });
+        }
+        let known = identity.drives.iter().find(|known| known.uuid == found.drive);
+        let Some(known) = known else {
+            return Err(StartError::UnknownDrive { path: drive.path.clone(), uuid: found.drive });
+        };
+        let expect = DriveIdentity { cluster: identity.cluster, drive: found.drive };
+        let options = DriveOptions { capacity: drive.capacity, ..DriveOptions::default() };
+        let store = DriveStore::open(env, &drive.path, expect, options)
+            .await
+            .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
+        stores.insert(known.id, store);
+    }
+    Ok(Drives::new(stores))
+}
