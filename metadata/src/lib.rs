@@ -1,13 +1,20 @@
 //! The replicated metadata store: state machine, Raft groups, log store and client.
 
 pub mod api;
+pub mod client;
 pub mod command;
 pub mod encoding;
 pub mod error;
 pub mod kv;
+pub mod log;
+pub mod node;
 pub mod query;
+pub(crate) mod raft;
+pub(crate) mod service;
 pub mod state;
 pub mod tables;
 
 pub use api::MetadataApi;
+pub use client::MetadataClient;
 pub use error::MetadataError;
+pub use node::{MetadataConfig, MetadataNode};

@@ -1,0 +1,148 @@
+//! Makes replicas and Raft members what the map says: after every new map, and from time to time.
+//!
+//! Every node opens the replicas that the map gives it. The first listed voter of a group that has not begun begins
+//! it, once all its voters are there and none of them knows otherwise. Each leader moves its group's members towards
+//! the map, one step a pass, and raises the write epoch when it is due. All of it may be done again at any time.
+
+use super::{MetadataNode, chain};
+use crate::{
+    command::Command,
+    raft::replica::{Refused, Replica},
+};
+use ashlar_placement::{ClusterMap, Group};
+use ashlar_proto::metadata::{ProbeRequest, metadata_service_client::MetadataServiceClient};
+use ashlar_rpc::{Class, call_timeout, request};
+use ashlar_runtime::ClockExt;
+use ashlar_types::{GroupId, NodeId, ReplicaId};
+use futures_util::future::join_all;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// A change of members that takes longer has lost its quorum or its leadership; the next pass looks again.
+const CHANGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// When each group led here got its last write epoch, by the monotonic clock.
+type Epochs = BTreeMap<GroupId, Duration>;
+
+/// Runs until the node stops or is gone.
+pub(super) async fn run(node: Weak<MetadataNode>) {
+    let Some((env, mut stopping, mut map, interval)) = node.upgrade().map(|node| {
+        let interval = node.config.reconcile_interval;
+        (node.shared.env.clone(), node.stopping.subscribe(), node.map.subscribe(), interval)
+    }) else {
+        return;
+    };
+    let mut epochs = Epochs::new();
+    loop {
+        let known = Arc::clone(&map.borrow_and_update());
+        let Some(node) = node.upgrade() else { return };
+        let mut stop = stopping.clone();
+        tokio::select! {
+            () = pass(&node, &known, &mut epochs) => {}
+            () = async move { drop(stop.wait_for(|stop| *stop).await) } => return,
+        }
+        drop(node);
+        tokio::select! {
+            () = env.clock.sleep(interval) => {}
+            changed = map.changed() => if changed.is_err() { return },
+            _ = stopping.changed() => return,
+        }
+    }
+}
+
+async fn pass(node: &MetadataNode, map: &ClusterMap, epochs: &mut Epochs) {
+    let Some(me) = node.node() else { return };
+    let mut led = Vec::new();
+    for (id, group) in &map.groups {
+        let Some(mine) = listed(group, me) else { continue };
+        if let Err(error) = node.ensure(*id, mine).await {
+            tracing::error!(group = %id, error = %chain(&error), "a metadata replica cannot be made");
+            continue;
+        }
+        if let Some(replica) = node.replica(*id) {
+            led.push((replica, group));
+        }
+    }
+    let passes = led.into_iter().map(|(replica, group)| {
+        let last = epochs.get(&replica.group).copied();
+        async move {
+            if group.voters.first() == Some(&replica.id) {
+                begin(node, map, &replica, group).await;
+            }
+            change_members(node, &replica, group).await;
+            (replica.group, advance_epoch(node, &replica, last).await)
+        }
+    });
+    *epochs = join_all(passes).await.into_iter().filter_map(|(id, at)| Some((id, at?))).collect();
+}
+
+fn listed(group: &Group, node: NodeId) -> Option<ReplicaId> {
+    group.voters.iter().chain(&group.learners).find(|replica| replica.node == node).copied()
+}
+
+async fn begin(node: &MetadataNode, map: &ClusterMap, replica: &Replica, group: &Group) {
+    if replica.is_initialized().await {
+        return;
+    }
+    for voter in group.voters.iter().filter(|voter| **voter != replica.id) {
+        match probe(node, map, replica.group, *voter).await {
+            Some(false) => {}
+            // It knows a leader or has entries: the group has begun without us, and its leader will come.
+            Some(true) | None => return,
+        }
+    }
+    match replica.initialize(&group.voters).await {
+        Ok(()) => {
+            tracing::info!(group = %replica.group, voters = group.voters.len(), "began a metadata group")
+        }
+        Err(error) => tracing::warn!(group = %replica.group, error, "a metadata group could not be begun"),
+    }
+}
+
+/// Whether another replica has begun; `None` if it cannot be asked.
+async fn probe(node: &MetadataNode, map: &ClusterMap, group: GroupId, target: ReplicaId) -> Option<bool> {
+    let address = &map.nodes.get(&target.node)?.rpc;
+    let mut client = MetadataServiceClient::new(node.shared.peers.service(address, Class::Small));
+    let message = ProbeRequest { group: group.0, target: target.raft_id() };
+    let call = client.probe(request(message, PROBE_LIMIT));
+    let reply = call_timeout(&*node.shared.env.clock, PROBE_LIMIT, call).await;
+    reply.ok().map(|reply| reply.initialized)
+}
+
+async fn change_members(node: &MetadataNode, replica: &Replica, group: &Group) {
+    let ids = |replicas: &[ReplicaId]| replicas.iter().map(|id| id.raft_id()).collect::<BTreeSet<_>>();
+    let Some(change) = replica.next_change(&ids(&group.voters), &ids(&group.learners)) else { return };
+    let changing = replica.change_members(change.clone());
+    match node.shared.env.clock.timeout(CHANGE_LIMIT, changing).await {
+        Ok(Ok(())) => {
+            tracing::info!(group = %replica.group, ?change, "changed the members of a metadata group")
+        }
+        Ok(Err(error)) => {
+            tracing::info!(group = %replica.group, ?change, error, "members are not changed yet")
+        }
+        Err(_) => tracing::warn!(group = %replica.group, ?change, "a change of members takes long"),
+    }
+}
+
+/// When the epoch was last raised; `None` if this node does not lead. A new leader waits a whole interval: requests of
+/// the old epoch stay welcome far longer than that.
+async fn advance_epoch(node: &MetadataNode, replica: &Replica, last: Option<Duration>) -> Option<Duration> {
+    if !replica.leads() {
+        return None;
+    }
+    let now = node.shared.env.clock.monotonic();
+    let last = last.unwrap_or(now);
+    if now.saturating_sub(last) < node.config.write_epoch {
+        return Some(last);
+    }
+    let from = replica.state().group_state().write_epoch;
+    let proposing = replica.propose(None, Command::AdvanceWriteEpoch { from });
+    match node.shared.env.clock.timeout(CHANGE_LIMIT, proposing).await {
+        Ok(Ok(_)) => Some(now),
+        Ok(Err(Refused::NotLeader(_) | Refused::Unknown(_))) | Err(_) => Some(last),
+    }
+}

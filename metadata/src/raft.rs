@@ -1,0 +1,17 @@
+//! Raft: the only module that knows openraft.
+//!
+//! Owns the types that openraft is made for (`types`), how its messages travel (`network`), how committed entries
+//! reach the tables (`machine`), and one replica of one group as the rest of the crate sees it (`replica`). The log
+//! beneath it is [`crate::log`].
+
+pub(crate) mod machine;
+pub(crate) mod network;
+pub(crate) mod replica;
+mod settings;
+pub(crate) mod spool;
+pub(crate) mod types;
+
+#[cfg(test)]
+mod suite;
+
+pub use settings::RaftSettings;

@@ -1,0 +1,456 @@
+//! One replica of one group: log, tables and Raft together, and what the rest of the crate may ask of them.
+//!
+//! Lifecycle: open -> (initialize, once per group) -> propose, query, answer messages -> shut down. A replica whose log or
+//! engine failed stays in place, answers nothing and says so in its status.
+
+use super::{
+    machine::{Machine, OnChange, SnapshotData},
+    network::{AddressBook, Network, SnapshotHead},
+    settings::RaftSettings,
+    spool::Spool,
+    types::{RaftTypes, Runtime, replica},
+};
+use crate::{
+    command::{Command, Entry, Outcome},
+    encoding::{decode, encode},
+    kv::{Kv, KvError},
+    log::{LogError, LogOptions, LogStore},
+    query::{Answer, Query},
+    state::{StateError, StateMachine},
+};
+use ashlar_proto::metadata::RaftKind;
+use ashlar_rpc::Peers;
+use ashlar_runtime::{Env, Pool, RngExt};
+use ashlar_types::{GroupId, NodeId, ReplicaId, RequestId, Timestamp};
+use openraft::{
+    ChangeMembers, EmptyNode, Raft, ReadPolicy, ServerState, Snapshot,
+    async_runtime::watch::WatchReceiver as _,
+    errors::{ClientWriteError, ForwardToLeader, InitializeError, LinearizableReadError, RaftError},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Makes or opens the tables of a group in a directory. Blocks.
+pub type OpenKv = Arc<dyn Fn(&Path) -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
+
+/// What all replicas of a node share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) env: Env,
+    pub(crate) peers: Peers,
+    pub(crate) book: AddressBook,
+    /// Applies, snapshots and reads of the log.
+    pub(crate) apply_pool: Pool,
+    /// Queries that may scan.
+    pub(crate) query_pool: Pool,
+    pub(crate) settings: RaftSettings,
+    pub(crate) log: LogOptions,
+    pub(crate) open_kv: OpenKv,
+    pub(crate) on_change: OnChange,
+}
+
+/// Why a replica could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("tables of the group")]
+    Kv(#[from] KvError),
+    #[error("tables of the group")]
+    State(#[from] StateError),
+    #[error("files of the replica")]
+    Io(#[from] io::Error),
+    #[error("the times of the Raft settings contradict each other")]
+    Settings,
+    #[error("Raft did not start: {0}")]
+    Raft(String),
+}
+
+/// Why a proposal or a query has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Surely nothing was done.
+    NotLeader(Option<NodeId>),
+    /// The replica failed or lost its place meanwhile; a proposal may have been or yet be applied.
+    Unknown(&'static str),
+}
+
+/// What a replica does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Learner,
+    Follower,
+    Candidate,
+    Leader,
+    /// Failed or shut down.
+    Stopped,
+}
+
+/// A replica as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    pub group: GroupId,
+    pub replica: ReplicaId,
+    pub role: Role,
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    /// Index of the last entry in the log.
+    pub last_log: Option<u64>,
+    pub last_applied: Option<u64>,
+    pub voters: Vec<ReplicaId>,
+    pub learners: Vec<ReplicaId>,
+    /// Index up to which the log was purged.
+    pub purged: Option<u64>,
+}
+
+/// How the Raft members of a group differ from what the map wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MemberChange {
+    AddLearner(u64),
+    SetVoters(BTreeSet<u64>),
+    Remove(BTreeSet<u64>),
+}
+
+pub(crate) struct Replica {
+    pub(crate) group: GroupId,
+    pub(crate) id: ReplicaId,
+    raft: Raft<RaftTypes, Machine>,
+    state: Arc<StateMachine>,
+    log: LogStore,
+    shared: Shared,
+    dir: PathBuf,
+    last_stamp: AtomicU64,
+}
+
+impl Replica {
+    /// Opens what is in `dir`, which exists, or begins with nothing.
+    pub(crate) async fn open(
+        shared: Shared,
+        group: GroupId,
+        id: ReplicaId,
+        dir: PathBuf,
+    ) -> Result<Self, ReplicaError> {
+        let config = shared.settings.config().ok_or(ReplicaError::Settings)?;
+        let (state, machine, log) = {
+            let (shared, dir) = (shared.clone(), dir.clone());
+            let pool = shared.apply_pool.clone();
+            pool.run(move || open_parts(&shared, group, &dir)).await.map_err(io::Error::other)??
+        };
+        let network = Network {
+            group,
+            raft_id: id.raft_id(),
+            peers: shared.peers.clone(),
+            book: shared.book.clone(),
+            pool: shared.query_pool.clone(),
+        };
+        let starting = Raft::new(id.raft_id(), config, network, log.clone(), machine);
+        let raft = Runtime::scope(shared.env.rng.u64(), Box::pin(starting))
+            .await
+            .map_err(|error| ReplicaError::Raft(error.to_string()))?;
+        Ok(Self { group, id, raft, state, log, shared, dir, last_stamp: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn state(&self) -> &StateMachine {
+        &self.state
+    }
+
+    pub(crate) fn state_shared(&self) -> Arc<StateMachine> {
+        Arc::clone(&self.state)
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.not_leader().is_none()
+    }
+
+    /// Openraft draws and spawns inside a seed scope only. Boxed: its futures take tens of kilobytes.
+    async fn scoped<F: Future>(&self, call: F) -> F::Output {
+        Runtime::scope(self.shared.env.rng.u64(), Box::pin(call)).await
+    }
+
+    /// Whether the group has begun, as far as this replica knows.
+    pub(crate) async fn is_initialized(&self) -> bool {
+        // A replica that failed has begun, or nobody could tell.
+        self.scoped(self.raft.is_initialized()).await.unwrap_or(true)
+    }
+
+    /// Begins a new group with these voters. Beginning twice is refused by Raft and fine.
+    pub(crate) async fn initialize(&self, voters: &[ReplicaId]) -> Result<(), String> {
+        let members: BTreeMap<u64, EmptyNode> =
+            voters.iter().map(|voter| (voter.raft_id(), EmptyNode {})).collect();
+        match self.scoped(self.raft.initialize(members)).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Leader only: stamps and proposes. Dropping the future does not take the proposal back.
+    pub(crate) async fn propose(
+        &self,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Outcome, Refused> {
+        if let Some(refused) = self.not_leader() {
+            return Err(refused);
+        }
+        let entry = Entry { request, stamp: self.stamp(), command };
+        match self.scoped(self.raft.client_write(entry)).await {
+            Ok(response) => Ok(response.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => Err(forward(&to)),
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+                Err(Refused::Unknown("the leader changed"))
+            }
+            Err(RaftError::APIError(
+                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
+            )) => Err(Refused::Unknown("the proposal was taken for another")),
+            Err(RaftError::Fatal(_)) => Err(Refused::Unknown("the replica failed")),
+        }
+    }
+
+    /// The group clock of this leader: the wall clock, but never back. Applying holds it against the last stamp of the
+    /// group once more.
+    fn stamp(&self) -> Timestamp {
+        let now = self.shared.env.clock.wall().max(self.state.group_state().clock);
+        Timestamp(self.last_stamp.fetch_max(now.0, Ordering::Relaxed).max(now.0))
+    }
+
+    /// Leader only: linearizable.
+    pub(crate) async fn query(&self, query: Query) -> Result<Answer, Refused> {
+        if let Some(refused) = self.not_leader() {
+            return Err(refused);
+        }
+        match self.scoped(self.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
+            Ok(_) => {}
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => return Err(forward(&to)),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                return Err(Refused::NotLeader(None));
+            }
+            Err(RaftError::Fatal(_)) => return Err(Refused::Unknown("the replica failed")),
+        }
+        let answer = if scans(&query) {
+            let state = Arc::clone(&self.state);
+            self.shared.query_pool.run(move || state.query(&query)).await
+        } else {
+            Ok(self.state.query(&query))
+        };
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::error!(group = %self.group, %error, "a query failed in the engine");
+                Err(Refused::Unknown("the tables could not be read"))
+            }
+            Err(_) => Err(Refused::Unknown("the node shuts down")),
+        }
+    }
+
+    /// Openraft queues for the leader; asking it first spares the round trip.
+    fn not_leader(&self) -> Option<Refused> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.state == ServerState::Leader;
+        (!leads).then(|| Refused::NotLeader(metrics.current_leader.map(|leader| replica(leader).node)))
+    }
+
+    /// Answers a Raft message; `None` if this replica cannot.
+    pub(crate) async fn message(&self, kind: RaftKind, payload: &[u8]) -> Option<Vec<u8>> {
+        match kind {
+            RaftKind::Unspecified => None,
+            RaftKind::Append => self.reply(payload, |rpc| self.raft.append_entries(rpc)).await,
+            RaftKind::Vote => self.reply(payload, |rpc| self.raft.vote(rpc)).await,
+            RaftKind::PreVote => self.reply(payload, |rpc| self.raft.pre_vote(rpc)).await,
+            RaftKind::TransferLeader => {
+                self.reply(payload, |rpc| self.raft.handle_transfer_leader(rpc)).await
+            }
+        }
+    }
+
+    async fn reply<Q, A, E, F>(&self, payload: &[u8], call: impl FnOnce(Q) -> F) -> Option<Vec<u8>>
+    where
+        Q: DeserializeOwned,
+        A: Serialize,
+        F: Future<Output = Result<A, E>>,
+    {
+        let message = decode(payload).ok()?;
+        self.scoped(call(message)).await.ok().map(|answer| encode(&answer))
+    }
+
+    /// Where a snapshot is received into.
+    pub(crate) async fn spool(&self) -> io::Result<Spool> {
+        let (disk, dir) = (Arc::clone(&self.shared.env.disk), self.dir.clone());
+        let number = self.shared.env.rng.u64();
+        self.blocking(move || Spool::create(disk, &dir, number)).await
+    }
+
+    pub(crate) async fn spool_piece(&self, mut spool: Spool, piece: bytes::Bytes) -> io::Result<Spool> {
+        self.blocking(move || spool.push(&piece).map(|()| spool)).await
+    }
+
+    /// Installs a snapshot that was received as a whole.
+    pub(crate) async fn install(&self, head: SnapshotHead, spool: Spool) -> Option<Vec<u8>> {
+        let snapshot = Snapshot { meta: head.meta, snapshot: SnapshotData::Incoming(spool) };
+        let reply = self.scoped(self.raft.install_full_snapshot(head.vote, snapshot)).await;
+        reply.ok().map(|reply| encode(&reply))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.shared.apply_pool.run(call).await.map_err(io::Error::other)?
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        GroupStatus {
+            group: self.group,
+            replica: self.id,
+            role: match (&metrics.running_state, metrics.state) {
+                (Err(_), _) | (Ok(()), ServerState::Shutdown) => Role::Stopped,
+                (Ok(()), ServerState::Learner) => Role::Learner,
+                (Ok(()), ServerState::Follower) => Role::Follower,
+                (Ok(()), ServerState::Candidate) => Role::Candidate,
+                (Ok(()), ServerState::Leader) => Role::Leader,
+            },
+            leader: metrics.current_leader.map(|leader| replica(leader).node),
+            term: metrics.current_term,
+            last_log: metrics.last_log_index,
+            last_applied: metrics.last_applied.map(|id| id.index),
+            voters: members.voter_ids().map(replica).collect(),
+            learners: members.learner_ids().map(replica).collect(),
+            purged: metrics.purged.map(|id| id.index),
+        }
+    }
+
+    /// Leader only: the next step that brings the Raft members closer to what the map wants.
+    pub(crate) fn next_change(
+        &self,
+        voters: &BTreeSet<u64>,
+        learners: &BTreeSet<u64>,
+    ) -> Option<MemberChange> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let members = metrics.membership_config.membership();
+        let present: BTreeSet<u64> = members.nodes().map(|(id, _)| *id).collect();
+        if let Some(missing) = voters.union(learners).find(|id| !present.contains(id)) {
+            return Some(MemberChange::AddLearner(*missing));
+        }
+        let voting: BTreeSet<u64> = members.voter_ids().collect();
+        if voting != *voters || members.get_joint_config().len() > 1 {
+            // A voter that has yet to catch up would stall every commit that needs it.
+            let last = metrics.last_log_index.unwrap_or(0);
+            let caught_up = |id: &u64| {
+                let matched = metrics.replication.as_ref().and_then(|known| known.get(id).copied().flatten());
+                matched.is_some_and(|matched| matched.index + CAUGHT_UP_ENTRIES >= last)
+            };
+            let ready = |id: &u64| voting.contains(id) || *id == self.id.raft_id() || caught_up(id);
+            let go = !voters.is_empty() && voters.iter().all(ready);
+            return go.then(|| MemberChange::SetVoters(voters.clone()));
+        }
+        let extra: BTreeSet<u64> =
+            present.iter().filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
+        (!extra.is_empty()).then_some(MemberChange::Remove(extra))
+    }
+
+    pub(crate) async fn change_members(&self, change: MemberChange) -> Result<(), String> {
+        let changed = match change {
+            MemberChange::AddLearner(id) => self.scoped(self.raft.add_learner(id, EmptyNode {}, false)).await,
+            MemberChange::SetVoters(voters) => {
+                let change = ChangeMembers::ReplaceAllVoters(voters);
+                self.scoped(self.raft.change_membership(change, true)).await
+            }
+            MemberChange::Remove(ids) => {
+                self.scoped(self.raft.change_membership(ChangeMembers::RemoveNodes(ids), true)).await
+            }
+        };
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Stops Raft, flushes the tables and lets go of all files.
+    pub(crate) async fn shut_down(&self) {
+        self.halt().await;
+        let state = Arc::clone(&self.state);
+        let flushed = self.shared.apply_pool.run(move || state.persist()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(group = %self.group, %error, "the tables could not be flushed at shutdown");
+        }
+        // Openraft's workers end on their own a moment after its core; they hold the tables until then.
+        let deadline = self.shared.env.clock.monotonic() + RELEASE_LIMIT;
+        while Arc::strong_count(&self.state) > 1 && self.shared.env.clock.monotonic() < deadline {
+            self.shared.env.clock.sleep(RELEASE_POLL).await;
+        }
+    }
+
+    /// Stops without flushing the tables, as a crash would.
+    pub(crate) async fn halt(&self) {
+        if self.scoped(self.raft.shutdown()).await.is_err() {
+            tracing::warn!(group = %self.group, "Raft had ended with a panic");
+        }
+        self.log.close().await;
+    }
+}
+
+/// A learner this close to the leader's log may vote.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+const RELEASE_POLL: Duration = Duration::from_millis(5);
+
+fn forward(to: &ForwardToLeader<RaftTypes>) -> Refused {
+    Refused::NotLeader(to.leader_id.map(|leader| replica(leader).node))
+}
+
+/// Opens tables, position and log. Blocks.
+fn open_parts(
+    shared: &Shared,
+    group: GroupId,
+    dir: &Path,
+) -> Result<(Arc<StateMachine>, Machine, LogStore), ReplicaError> {
+    Spool::remove_remains(&*shared.env.disk, dir)?;
+    let kv = (shared.open_kv)(&dir.join("kv"))?;
+    let state = Arc::new(StateMachine::open(group, kv)?);
+    let machine = Machine::new(Arc::clone(&state), shared.apply_pool.clone(), Arc::clone(&shared.on_change))?;
+    // Weak: the log's thread must not keep the tables open.
+    let purged = Arc::downgrade(&state);
+    let before_purge = Box::new(move || match purged.upgrade() {
+        Some(state) => state.persist().map_err(io::Error::other),
+        None => Err(io::Error::other("the tables are closed")),
+    });
+    let log = LogStore::open(&shared.env, shared.apply_pool.clone(), dir, shared.log, before_purge)?;
+    Ok((state, machine, log))
+}
+
+/// Whether answering may read many rows.
+fn scans(query: &Query) -> bool {
+    match query {
+        Query::Map
+        | Query::Bucket { .. }
+        | Query::AccessKey { .. }
+        | Query::BucketState { .. }
+        | Query::Version { .. }
+        | Query::Upload { .. }
+        | Query::Counters { .. }
+        | Query::GroupState => false,
+        Query::Buckets { .. }
+        | Query::BucketRows
+        | Query::Users
+        | Query::List { .. }
+        | Query::Versions { .. }
+        | Query::Uploads { .. }
+        | Query::Parts { .. }
+        | Query::Garbage { .. }
+        | Query::Repairs { .. } => true,
+    }
+}

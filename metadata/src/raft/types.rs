@@ -1,0 +1,79 @@
+//! What openraft is instantiated with.
+//!
+//! A Raft node id is a [`ReplicaId`] as one number, so an older incarnation of a replica is another Raft node. Raft
+//! members carry no address: it follows from the node by the cluster map and may change.
+
+use crate::command::{Command, Entry, Outcome, PartitionCommand, SystemCommand};
+use ashlar_types::ReplicaId;
+use openraft::{
+    EmptyNode,
+    alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf},
+    rt::deterministic_rng::DeterministicRng,
+};
+use std::fmt;
+
+#[allow(deprecated, reason = "the crate it moved to is a part of openraft that we do not name")]
+type Tokio = openraft::impls::TokioRuntime;
+
+openraft::declare_raft_types!(
+    /// Election timers and the like draw from a seed, so that a simulation repeats; every entry point runs in a
+    /// scope of [`Runtime`].
+    pub(crate) RaftTypes:
+        D = Entry,
+        R = Outcome,
+        NodeId = u64,
+        Node = EmptyNode,
+        AsyncRuntime = DeterministicRng<Tokio>,
+);
+
+pub(crate) type Runtime = DeterministicRng<Tokio>;
+pub(crate) type RaftEntry = openraft::alias::EntryOf<RaftTypes>;
+pub(crate) type LogId = LogIdOf<RaftTypes>;
+#[cfg(test)]
+pub(crate) type LeaderTerm = openraft::alias::CommittedLeaderIdOf<RaftTypes>;
+pub(crate) type Vote = VoteOf<RaftTypes>;
+pub(crate) type StoredMembership = StoredMembershipOf<RaftTypes>;
+pub(crate) type SnapshotMeta = SnapshotMetaOf<RaftTypes>;
+
+/// For openraft's messages: what kind of command it is, never what is in it.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.command {
+            Command::Nothing => "nothing",
+            Command::AdvanceWriteEpoch { .. } => "advance write epoch",
+            Command::System(command) => match command {
+                SystemCommand::Form { .. } => "form",
+                SystemCommand::UpdateMap { .. } => "update map",
+                SystemCommand::JoinNode(_) => "join node",
+                SystemCommand::PutJoinToken { .. } => "put join token",
+                SystemCommand::ReserveBucket { .. } => "reserve bucket",
+                SystemCommand::ActivateBucket { .. } => "activate bucket",
+                SystemCommand::RemoveBucket { .. } => "remove bucket",
+                SystemCommand::PutAccessKey { .. } => "put access key",
+                SystemCommand::DeleteAccessKey { .. } => "delete access key",
+            },
+            Command::Partition(command) => match command {
+                PartitionCommand::CreateBucket { .. } => "create bucket",
+                PartitionCommand::SealBucket { .. } => "seal bucket",
+                PartitionCommand::UnsealBucket { .. } => "unseal bucket",
+                PartitionCommand::PurgeBucket { .. } => "purge bucket",
+                PartitionCommand::SetVersioning { .. } => "set versioning",
+                PartitionCommand::PutVersion(_) => "put version",
+                PartitionCommand::DeleteVersions { .. } => "delete versions",
+                PartitionCommand::CreateUpload(_) => "create upload",
+                PartitionCommand::PutPart(_) => "put part",
+                PartitionCommand::CompleteUpload(_) => "complete upload",
+                PartitionCommand::AbortUpload { .. } => "abort upload",
+                PartitionCommand::FillSlot(_) => "fill slot",
+                PartitionCommand::ReportSlots { .. } => "report slots",
+                PartitionCommand::QueueGarbage { .. } => "queue garbage",
+                PartitionCommand::GarbageDone { .. } => "garbage done",
+            },
+        })
+    }
+}
+
+/// The replica behind a Raft id.
+pub(crate) fn replica(raft_id: u64) -> ReplicaId {
+    ReplicaId::from_raft_id(raft_id)
+}
