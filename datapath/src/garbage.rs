@@ -5,11 +5,12 @@
 //! they ever come back.
 
 use crate::{
+    refusal::propose_error,
     shard_io::ShardError,
     store::{Core, ObjectStore, WRONG_ANSWER},
 };
 use ashlar_metadata::{
-    command::PartitionCommand,
+    command::{Command, PartitionCommand},
     query::{Answer, GarbageRow, Query},
 };
 use ashlar_placement::{ClusterMap, DriveState};
@@ -37,6 +38,7 @@ impl ObjectStore {
         let query = Query::Garbage { before, limit: core.settings.garbage_rows };
         let Answer::Garbage(rows) = core.query(group, query).await? else { return Err(WRONG_ANSWER) };
         if rows.is_empty() {
+            self.tick_if_waiting(group).await?;
             return Ok(0);
         }
         let map = core.map();
@@ -54,6 +56,21 @@ impl ObjectStore {
             core.metrics.garbage_rows.increment(count as u64);
         }
         Ok(count)
+    }
+
+    /// The group clock stands still while nobody writes. If there is garbage, an empty command moves it, so that the
+    /// rows become due all the same.
+    async fn tick_if_waiting(&self, group: GroupId) -> Result<(), ObjectError> {
+        let core = &self.0;
+        let any = Query::Garbage { before: Timestamp(u64::MAX), limit: 1 };
+        let Answer::Garbage(rows) = core.query(group, any).await? else { return Err(WRONG_ANSWER) };
+        if !rows.is_empty() {
+            let ticked =
+                core.metadata.propose(group, None, Command::Nothing, core.settings.request_deadline).await;
+            // What an empty command answers is of no interest, only that it was stamped and applied.
+            let _ = ticked.map_err(propose_error)?;
+        }
+        Ok(())
     }
 }
 
