@@ -41,7 +41,7 @@ fn failed(error: &FormError) -> Status {
         | FormError::NoDrives
         | FormError::MapChanged
         | FormError::Refused { .. }
-        | FormError::Capacity { .. }
+        | FormError::Capacity(_)
         | FormError::Start(_)
         | FormError::Identity(_) => Status::failed_precondition(text),
     }

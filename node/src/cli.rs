@@ -15,7 +15,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 /// S3-compatible object store for clusters of machines that you own.
 #[derive(Parser)]
-#[command(name = "ashlar", version, propagate_version = true)]
+#[command(name = "ashlar", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -128,4 +128,25 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
 fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        use std::time::Duration;
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "5", "h", "-1s", "5d", "99999999999999999999s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! How a cluster comes to be: `init` on the first node, `join` on the others, `bootstrap` once all are there.
 
 use crate::{
+    capacity::{CapacityError, capacities},
     credentials::{access_key, join_token, root_user, token_hash},
     identity::{Identity, IdentityDrive, IdentityError},
     node::Shared,
@@ -53,8 +54,8 @@ pub enum FormError {
     MapChanged,
     #[error("the node at {peer} did not take this node in: {reason}")]
     Refused { peer: String, reason: String },
-    #[error("cannot measure drive {path}")]
-    Capacity { path: String, source: std::io::Error },
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -188,20 +189,10 @@ impl Shared {
         Ok(running)
     }
 
-    /// Sizes of the configured drives. Directories that share a device share its bytes.
     fn new_drives(&self) -> Result<Vec<NewDrive>, FormError> {
-        let mut usages = Vec::new();
-        for drive in &self.config.drives {
-            let failed = |source| FormError::Capacity { path: drive.path.display().to_string(), source };
-            self.env.disk.create_dir_all(&drive.path).map_err(failed)?;
-            usages.push(self.env.disk.usage(&drive.path).map_err(failed)?);
-        }
-        let drives = self.config.drives.iter().zip(&usages).map(|(drive, usage)| {
-            let sharing = usages.iter().filter(|other| other.device == usage.device).count();
-            let share = usage.total_bytes / u64::try_from(sharing.max(1)).expect("few directories");
-            NewDrive { uuid: DriveUuid(self.env.rng.u128()), capacity_bytes: drive.capacity.unwrap_or(share) }
-        });
-        Ok(drives.collect())
+        let capacities = capacities(&self.config, &self.env)?;
+        let drive = |capacity_bytes| NewDrive { uuid: DriveUuid(self.env.rng.u128()), capacity_bytes };
+        Ok(capacities.into_iter().map(drive).collect())
     }
 
     fn format(&self, cluster: ClusterId, drives: &[NewDrive]) -> Result<(), StartError> {

@@ -3,6 +3,7 @@
 mod admin;
 mod backend;
 mod buckets;
+mod capacity;
 pub mod cli;
 pub mod config;
 mod credentials;

@@ -206,7 +206,8 @@ pub async fn until(mut flag: watch::Receiver<bool>) {
 
 async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<Drives, StartError> {
     let mut stores = BTreeMap::new();
-    for drive in &config.drives {
+    let capacities = crate::capacity::capacities(config, env)?;
+    for (drive, capacity) in config.drives.iter().zip(capacities) {
         let found = DriveStore::identity(&env.disk, &drive.path)
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
         let Some(found) = found else {
@@ -224,7 +225,7 @@ async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<
             return Err(StartError::UnknownDrive { path: drive.path.clone(), uuid: found.drive });
         };
         let expect = DriveIdentity { cluster: identity.cluster, drive: found.drive };
-        let options = DriveOptions { capacity: drive.capacity, ..DriveOptions::default() };
+        let options = DriveOptions { capacity: Some(capacity), ..DriveOptions::default() };
         let store = DriveStore::open(env, &drive.path, expect, options)
             .await
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;

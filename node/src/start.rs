@@ -26,6 +26,8 @@ pub enum StartError {
     #[error("drive {} ({uuid}) is formatted, but this node does not know it: restore the data directory it was used \
              with, or empty the drive's directory if its data is not needed", path.display())]
     UnknownDrive { path: PathBuf, uuid: DriveUuid },
+    #[error(transparent)]
+    Capacity(#[from] crate::capacity::CapacityError),
     #[error("cannot start the metadata replicas")]
     Metadata(#[from] ashlar_metadata::node::StartError),
 }

@@ -94,7 +94,7 @@ impl Dev {
 
         let mut nodes = Vec::new();
         for number in 0..self.nodes {
-            let config = self.config(&dir, number)?;
+            let config = self.config(&env, &dir, number)?;
             match Node::start(config, env.clone(), budgets.clone()).await {
                 Ok(node) => nodes.push(node),
                 Err(error) => {
@@ -123,9 +123,12 @@ impl Dev {
         Ok(())
     }
 
-    fn config(&self, dir: &Path, number: u16) -> anyhow::Result<Config> {
+    fn config(&self, env: &Env, dir: &Path, number: u16) -> anyhow::Result<Config> {
         let base = dir.join(format!("node-{}", number + 1));
         let drives = self.drives.unwrap_or(if self.nodes == 1 { 6 } else { 2 });
+        // All directories of all nodes are on one device.
+        let directories = u64::from(self.nodes) * u64::from(drives.max(1));
+        let capacity = env.disk.usage(dir)?.total_bytes / directories;
         let port = |step: u16| {
             self.listen
                 .port()
@@ -137,7 +140,10 @@ impl Dev {
         Ok(Config {
             data_dir: base.join("data"),
             drives: (1..=drives)
-                .map(|drive| DriveConfig { path: base.join(format!("drive-{drive}")), capacity: None })
+                .map(|drive| DriveConfig {
+                    path: base.join(format!("drive-{drive}")),
+                    capacity: Some(capacity),
+                })
                 .collect(),
             s3_listen: at(0)?,
             rpc_listen: at(1)?,

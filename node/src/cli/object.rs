@@ -14,8 +14,8 @@ pub struct Explain {
     bucket: String,
     key: String,
     /// Version id. Default: the latest.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    version: String,
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    version_id: String,
     #[command(flatten)]
     admin: Admin,
 }
@@ -48,7 +48,7 @@ pub struct CreateUser {
 
 impl Explain {
     pub async fn run(self) -> anyhow::Result<()> {
-        let request = wire::ExplainRequest { bucket: self.bucket, key: self.key, version: self.version };
+        let request = wire::ExplainRequest { bucket: self.bucket, key: self.key, version: self.version_id };
         let reply = connect(&self.admin.admin).await?.explain(request).await.map_err(told)?.into_inner();
         if self.admin.json {
             return print_json(&reply);
