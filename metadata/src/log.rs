@@ -1,7 +1,7 @@
 //! The Raft log of one replica: entries, vote and commit point in one append-only file.
 //!
 //! Owns the file `log` of a replica's directory and the thread that writes it. Does not know what entries mean.
-//! Format: `docs/formats/raft-log.md`.
+//! The bytes are described in `record`.
 //!
 //! Everything goes through one queue, votes included: the writer takes the whole queue, writes it with one call,
 //! flushes once and answers in order. The flush under way is the batching window; there is no timer.

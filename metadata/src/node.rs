@@ -13,6 +13,7 @@
 mod files;
 mod reconcile;
 
+use self::reconcile::History;
 use crate::{
     command::{Command, Done, SystemCommand},
     kv::{FjallKv, FjallOptions, Kv},
@@ -113,7 +114,7 @@ pub struct MetadataNode {
     shared: Shared,
     map: watch::Sender<Arc<ClusterMap>>,
     replicas: Mutex<BTreeMap<GroupId, Arc<Replica>>>,
-    /// Replicas on disk that could not be opened; they are not tried again while the process runs.
+    /// Replicas that could not be opened or were lost; they are not tried again while the process runs.
     broken: Mutex<BTreeMap<GroupId, ReplicaId>>,
     /// One change of the set of replicas at a time.
     changing: tokio::sync::Mutex<()>,
@@ -214,12 +215,21 @@ impl MetadataNode {
     }
 
     /// Makes a replica that is not there yet; one of an older incarnation is set aside.
-    async fn ensure(&self, group: GroupId, id: ReplicaId) -> Result<(), ReplicaError> {
+    /// `map` lists it; a replica that has had a log and is gone is not made again under the same incarnation.
+    async fn ensure(&self, map: &ClusterMap, group: GroupId, id: ReplicaId) -> Result<(), ReplicaError> {
         let _changing = self.changing.lock().await;
         let known = self.replica(group).map(|replica| replica.id);
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).get(&group).copied();
         if known.or(broken).is_some_and(|known| known.incarnation >= id.incarnation) {
             return Ok(());
+        }
+        match reconcile::history(self, map, group, id).await {
+            History::None => {}
+            History::Unknown => return Err(ReplicaError::NotSure),
+            History::Voted => {
+                self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(group, id);
+                return Err(ReplicaError::Lost);
+            }
         }
         let older = self.replicas().remove(&group);
         if let Some(older) = older {
@@ -243,7 +253,7 @@ impl MetadataNode {
         let taken = |taken: ashlar_rpc::IdentityTaken| StartError::AlreadyFormed(taken.cluster);
         self.shared.peers.identity().set(map.cluster, first.node).map_err(taken)?;
         let failed = |source| StartError::Replica { group: GroupId::SYSTEM, source };
-        self.ensure(GroupId::SYSTEM, first).await.map_err(failed)?;
+        self.ensure(&map, GroupId::SYSTEM, first).await.map_err(failed)?;
         let replica = self.replica(GroupId::SYSTEM).ok_or(StartError::NotInMap(first.node))?;
         if !replica.is_initialized().await {
             let begun = replica.initialize(&[first]).await;
@@ -273,8 +283,8 @@ impl MetadataNode {
         let system = map.groups.get(&GroupId::SYSTEM).ok_or(StartError::NotInMap(node))?;
         let listed = system.voters.iter().chain(&system.learners).find(|replica| replica.node == node);
         let id = *listed.ok_or(StartError::NotInMap(node))?;
-        self.set_map_hint(map);
-        self.ensure(GroupId::SYSTEM, id)
+        self.set_map_hint(map.clone());
+        self.ensure(&map, GroupId::SYSTEM, id)
             .await
             .map_err(|source| StartError::Replica { group: GroupId::SYSTEM, source })
     }

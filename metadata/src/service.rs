@@ -42,9 +42,9 @@ impl Service {
     /// The replica that is meant, under the incarnation that is meant.
     fn target(&self, group: u32, target: u64) -> Result<Arc<Replica>, Status> {
         let replica = self.node()?.replica(GroupId(group));
-        replica.filter(|replica| replica.id.raft_id() == target).ok_or_else(|| {
-            Status::failed_precondition(format!("this node has no replica {target:x} of group {group}"))
-        })
+        replica
+            .filter(|replica| replica.id.raft_id() == target)
+            .ok_or_else(|| Status::not_found(format!("this node has no replica {target:x} of group {group}")))
     }
 }
 
@@ -104,9 +104,10 @@ impl MetadataService for Service {
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
-        let ProbeRequest { group, target } = request.into_inner();
-        let initialized = self.target(group, target)?.is_initialized().await;
-        Ok(Response::new(ProbeReply { initialized }))
+        let ProbeRequest { group, target, asker } = request.into_inner();
+        let replica = self.target(group, target)?;
+        let asker_votes = replica.status().voters.iter().any(|voter| voter.raft_id() == asker);
+        Ok(Response::new(ProbeReply { initialized: replica.is_initialized().await, asker_votes }))
     }
 }
 

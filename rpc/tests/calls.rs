@@ -41,7 +41,7 @@ impl MetadataService for Echo {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
-        Ok(Response::new(ProbeReply { initialized: false }))
+        Ok(Response::new(ProbeReply::default()))
     }
 
     async fn propose(&self, _: Request<ProposeRequest>) -> Result<Response<GroupReply>, Status> {

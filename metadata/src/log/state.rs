@@ -68,7 +68,7 @@ pub(super) struct Pending {
 pub(super) enum Done {
     Nobody,
     Appended(IOFlushed<RaftTypes>),
-    Voted(oneshot::Sender<io::Result<()>>),
+    Saved(oneshot::Sender<io::Result<()>>),
 }
 
 impl std::fmt::Debug for Done {
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Done {
         f.write_str(match self {
             Self::Nobody => "Nobody",
             Self::Appended(_) => "Appended",
-            Self::Voted(_) => "Voted",
+            Self::Saved(_) => "Saved",
         })
     }
 }
@@ -86,8 +86,8 @@ impl Done {
         match self {
             Self::Nobody => {}
             Self::Appended(callback) => callback.io_completed(result),
-            // A candidate that was stopped meanwhile does not wait any more.
-            Self::Voted(answer) => drop(answer.send(result)),
+            // A replica that was stopped meanwhile does not wait any more.
+            Self::Saved(answer) => drop(answer.send(result)),
         }
     }
 }
@@ -147,7 +147,7 @@ impl State {
 
     pub(super) fn vote(&mut self, vote: Vote, answer: oneshot::Sender<io::Result<()>>) {
         self.vote = Some(vote);
-        let done = Done::Voted(answer);
+        let done = Done::Saved(answer);
         self.enqueue(Pending { kind: Kind::Vote, index: 0, payload: encode(&vote), done });
     }
 
@@ -157,10 +157,10 @@ impl State {
     }
 
     /// Drops the entries after `last`.
-    pub(super) fn truncate(&mut self, last: Option<LogId>) {
+    pub(super) fn truncate(&mut self, last: Option<LogId>, answer: oneshot::Sender<io::Result<()>>) {
         let index = last.map_or(0, |last| last.index + 1);
         self.slots.truncate(index);
-        self.enqueue(Pending { kind: Kind::Truncate, index, payload: Vec::new(), done: Done::Nobody });
+        self.enqueue(Pending { kind: Kind::Truncate, index, payload: Vec::new(), done: Done::Saved(answer) });
     }
 
     /// Drops the entries up to and with `upto`.

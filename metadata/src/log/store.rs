@@ -311,14 +311,16 @@ impl RaftLogStorage<RaftTypes> for LogStore {
         Ok(())
     }
 
+    /// Durable when it returns: a snapshot that is installed next must not find the dropped entries after a crash.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let (answer, answered) = oneshot::channel();
         {
             let mut state = self.shared.lock();
             state.check()?;
-            state.truncate(last_log_id);
+            state.truncate(last_log_id, answer);
         }
         self.shared.wake.notify_all();
-        Ok(())
+        answered.await.map_err(io::Error::other)?
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

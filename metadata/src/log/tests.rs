@@ -14,10 +14,11 @@ use openraft::{
 };
 use proptest::prelude::*;
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -175,16 +176,37 @@ async fn entries_are_purged_only_after_the_state_machine_was_made_durable() {
     log.close().await;
 }
 
-/// A disk whose files refuse to flush once told so.
-#[derive(Debug)]
-struct Unflushable(Arc<AtomicBool>);
+/// A disk that remembers what was flushed of each file, and whose flushes can be made to fail.
+#[derive(Clone, Debug, Default)]
+struct Flushing {
+    broken: Arc<AtomicBool>,
+    flushed: Arc<Mutex<BTreeMap<PathBuf, Vec<u8>>>>,
+}
 
 #[derive(Debug)]
-struct UnflushableFile(Box<dyn DiskFile>, Arc<AtomicBool>);
+struct FlushingFile {
+    disk: Flushing,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+}
 
-impl Disk for Unflushable {
+impl Flushing {
+    fn env(&self) -> Env {
+        Env { disk: Arc::new(self.clone()), ..Env::real() }
+    }
+
+    /// Puts every file back to what was flushed of it.
+    fn cut_power(&self) {
+        for (path, bytes) in self.flushed.lock().unwrap().iter() {
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+}
+
+impl Disk for Flushing {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(UnflushableFile(RealDisk.open(path, mode)?, Arc::clone(&self.0))))
+        let file = RealDisk.open(path, mode)?;
+        Ok(Box::new(FlushingFile { disk: self.clone(), path: path.to_owned(), file }))
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         RealDisk.create_dir_all(path)
@@ -193,6 +215,9 @@ impl Disk for Unflushable {
         RealDisk.list_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut flushed = self.flushed.lock().unwrap();
+        let bytes = flushed.remove(from).unwrap_or_default();
+        flushed.insert(to.to_owned(), bytes);
         RealDisk.rename(from, to)
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
@@ -209,38 +234,83 @@ impl Disk for Unflushable {
     }
 }
 
-impl DiskFile for UnflushableFile {
+impl DiskFile for FlushingFile {
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        if self.1.load(Ordering::SeqCst) { Err(io::Error::other("planned")) } else { self.0.sync_data() }
+        if self.disk.broken.load(Ordering::SeqCst) {
+            return Err(io::Error::other("planned"));
+        }
+        let mut bytes = vec![0; usize::try_from(self.file.len()?).unwrap()];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        // The file goes by the name that it has now.
+        let path = if self.path.exists() { self.path.clone() } else { self.path.with_extension("") };
+        self.disk.flushed.lock().unwrap().insert(path, bytes);
+        Ok(())
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
+        self.file.truncate(len)
     }
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 }
 
 #[tokio::test]
 async fn a_failed_flush_is_final() {
     let dir = tempfile::tempdir().unwrap();
-    let broken = Arc::new(AtomicBool::new(false));
-    let env = Env { disk: Arc::new(Unflushable(Arc::clone(&broken))), ..Env::real() };
-    let mut log = open_with(&env, dir.path(), LogOptions::default()).unwrap();
+    let disk = Flushing::default();
+    let mut log = open_with(&disk.env(), dir.path(), LogOptions::default()).unwrap();
     log.save_vote(&Vote::new(1, 1)).await.unwrap();
-    broken.store(true, Ordering::SeqCst);
+    disk.broken.store(true, Ordering::SeqCst);
     log.save_vote(&Vote::new(2, 1)).await.unwrap_err();
-    broken.store(false, Ordering::SeqCst);
+    disk.broken.store(false, Ordering::SeqCst);
     log.save_vote(&Vote::new(3, 1)).await.unwrap_err();
     log.blocking_append(entries(1, 0..1)).await.unwrap_err();
     log.try_get_log_entries(..).await.unwrap_err();
     log.close().await;
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Flushing::default();
+    let options = LogOptions { rewrite_bytes: 1000, ..LogOptions::default() };
+    let mut expected = Vec::new();
+    let mut next = 0;
+    for round in 1..12 {
+        let mut log = open_with(&disk.env(), dir.path(), options).unwrap();
+        assert_eq!(all(&mut log).await, expected, "round {round}");
+        let appended = entries(round, next..next + 5);
+        log.blocking_append(appended.clone()).await.unwrap();
+        expected.extend(appended);
+        log.save_vote(&Vote::new(round, 1)).await.unwrap();
+        if round % 3 == 0 {
+            expected.truncate(expected.len() - 2);
+            log.truncate_after(expected.last().map(|entry| entry.log_id())).await.unwrap();
+        }
+        if round % 4 == 0 {
+            let purged: Vec<_> = expected.drain(..8).collect();
+            log.purge(purged[7].log_id()).await.unwrap();
+            // The answer to the vote covers the purge before it.
+            log.save_vote(&Vote::new(round, 1)).await.unwrap();
+        }
+        // What nobody was told about may go.
+        log.save_committed(expected.last().map(|entry| entry.log_id())).await.unwrap();
+        disk.broken.store(true, Ordering::SeqCst);
+        log.save_vote(&Vote::new(round + 1, 1)).await.unwrap_err();
+        log.close().await;
+        disk.broken.store(false, Ordering::SeqCst);
+        disk.cut_power();
+        next = expected.last().unwrap().index() + 1;
+        let mut log = open_with(&disk.env(), dir.path(), options).unwrap();
+        assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(round, 1)));
+        log.close().await;
+    }
 }
 
 #[derive(Clone, Debug)]

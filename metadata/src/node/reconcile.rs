@@ -1,16 +1,17 @@
 //! Makes replicas and Raft members what the map says: after every new map, and from time to time.
 //!
 //! Every node opens the replicas that the map gives it. The first listed voter of a group that has not begun begins
-//! it, once all its voters are there and none of them knows otherwise. Each leader moves its group's members towards
+//! it, once all its voters are there and none of them knows otherwise. A replica that the others remember as a voter but
+//! that has no files here is not made again: it forgot what it promised. Each leader moves its group's members towards
 //! the map, one step a pass, and raises the write epoch when it is due. All of it may be done again at any time.
 
 use super::{MetadataNode, chain};
 use crate::{
     command::Command,
-    raft::replica::{Refused, Replica},
+    raft::replica::{Refused, Replica, ReplicaError},
 };
 use ashlar_placement::{ClusterMap, Group};
-use ashlar_proto::metadata::{ProbeRequest, metadata_service_client::MetadataServiceClient};
+use ashlar_proto::metadata::{ProbeReply, ProbeRequest, metadata_service_client::MetadataServiceClient};
 use ashlar_rpc::{Class, call_timeout, request};
 use ashlar_runtime::ClockExt;
 use ashlar_types::{GroupId, NodeId, ReplicaId};
@@ -20,6 +21,7 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
+use tonic::Code;
 
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// A change of members that takes longer has lost its quorum or its leadership; the next pass looks again.
@@ -59,9 +61,14 @@ async fn pass(node: &MetadataNode, map: &ClusterMap, epochs: &mut Epochs) {
     let mut led = Vec::new();
     for (id, group) in &map.groups {
         let Some(mine) = listed(group, me) else { continue };
-        if let Err(error) = node.ensure(*id, mine).await {
-            tracing::error!(group = %id, error = %chain(&error), "a metadata replica cannot be made");
-            continue;
+        match node.ensure(map, *id, mine).await {
+            Ok(()) => {}
+            Err(error @ ReplicaError::NotSure) => {
+                tracing::info!(group = %id, error = %chain(&error), "a metadata replica is not made yet");
+            }
+            Err(error) => {
+                tracing::error!(group = %id, error = %chain(&error), "a metadata replica cannot be made");
+            }
         }
         if let Some(replica) = node.replica(*id) {
             led.push((replica, group));
@@ -89,10 +96,10 @@ async fn begin(node: &MetadataNode, map: &ClusterMap, replica: &Replica, group: 
         return;
     }
     for voter in group.voters.iter().filter(|voter| **voter != replica.id) {
-        match probe(node, map, replica.group, *voter).await {
-            Some(false) => {}
-            // It knows a leader or has entries: the group has begun without us, and its leader will come.
-            Some(true) | None => return,
+        match probe(node, map, replica.group, *voter, replica.id).await {
+            Probed::Replica { initialized: false, .. } => {}
+            // If it has begun, it did without us, and its leader will come.
+            Probed::Replica { initialized: true, .. } | Probed::NoReplica | Probed::Unreachable => return,
         }
     }
     match replica.initialize(&group.voters).await {
@@ -103,14 +110,61 @@ async fn begin(node: &MetadataNode, map: &ClusterMap, replica: &Replica, group: 
     }
 }
 
-/// Whether another replica has begun; `None` if it cannot be asked.
-async fn probe(node: &MetadataNode, map: &ClusterMap, group: GroupId, target: ReplicaId) -> Option<bool> {
-    let address = &map.nodes.get(&target.node)?.rpc;
+/// What a node says about its replica of a group.
+enum Probed {
+    Replica { initialized: bool, asker_votes: bool },
+    NoReplica,
+    Unreachable,
+}
+
+async fn probe(
+    node: &MetadataNode,
+    map: &ClusterMap,
+    group: GroupId,
+    target: ReplicaId,
+    asker: ReplicaId,
+) -> Probed {
+    let Some(address) = map.nodes.get(&target.node).map(|node| &node.rpc) else { return Probed::Unreachable };
     let mut client = MetadataServiceClient::new(node.shared.peers.service(address, Class::Small));
-    let message = ProbeRequest { group: group.0, target: target.raft_id() };
+    let message = ProbeRequest { group: group.0, target: target.raft_id(), asker: asker.raft_id() };
     let call = client.probe(request(message, PROBE_LIMIT));
-    let reply = call_timeout(&*node.shared.env.clock, PROBE_LIMIT, call).await;
-    reply.ok().map(|reply| reply.initialized)
+    match call_timeout(&*node.shared.env.clock, PROBE_LIMIT, call).await {
+        Ok(ProbeReply { initialized, asker_votes }) => Probed::Replica { initialized, asker_votes },
+        Err(status) if status.code() == Code::NotFound => Probed::NoReplica,
+        Err(_) => Probed::Unreachable,
+    }
+}
+
+/// What the other replicas of a group remember of one that has no files here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum History {
+    None,
+    /// It is a voter, so it has had a log and a vote.
+    Voted,
+    Unknown,
+}
+
+/// Members that took effect are known to a majority of their voters, the asker perhaps among them: whoever asks so
+/// many of the others that no such majority is left out, has asked one that knows.
+pub(super) async fn history(
+    node: &MetadataNode,
+    map: &ClusterMap,
+    group: GroupId,
+    asker: ReplicaId,
+) -> History {
+    let voters = map.groups.get(&group).map_or(&[][..], |group| &group.voters);
+    let others: Vec<ReplicaId> = voters.iter().filter(|voter| **voter != asker).copied().collect();
+    let enough = (voters.len() - voters.len() / 2).min(others.len());
+    let probes = others.iter().map(|other| probe(node, map, group, *other, asker));
+    let mut answers = 0;
+    for probed in join_all(probes).await {
+        match probed {
+            Probed::Replica { asker_votes: true, .. } => return History::Voted,
+            Probed::Replica { asker_votes: false, .. } | Probed::NoReplica => answers += 1,
+            Probed::Unreachable => {}
+        }
+    }
+    if answers >= enough { History::None } else { History::Unknown }
 }
 
 async fn change_members(node: &MetadataNode, replica: &Replica, group: &Group) {

@@ -39,6 +39,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 /// Makes or opens the tables of a group in a directory. Blocks.
 pub type OpenKv = Arc<dyn Fn(&Path) -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
@@ -74,6 +75,12 @@ pub enum ReplicaError {
     Settings,
     #[error("Raft did not start: {0}")]
     Raft(String),
+    /// It has voted, and what it promised is gone with its files: the map has to list a new incarnation.
+    #[error("the group counts on a replica whose files are gone")]
+    Lost,
+    /// Too few of the group's other replicas answer.
+    #[error("it cannot be told yet whether the replica has existed before")]
+    NotSure,
 }
 
 /// Why a proposal or a query has no answer.
@@ -130,6 +137,8 @@ pub(crate) struct Replica {
     shared: Shared,
     dir: PathBuf,
     last_stamp: AtomicU64,
+    /// Places for proposals under way.
+    proposals: Semaphore,
 }
 
 impl Replica {
@@ -157,7 +166,8 @@ impl Replica {
         let raft = Runtime::scope(shared.env.rng.u64(), Box::pin(starting))
             .await
             .map_err(|error| ReplicaError::Raft(error.to_string()))?;
-        Ok(Self { group, id, raft, state, log, shared, dir, last_stamp: AtomicU64::new(0) })
+        let proposals = Semaphore::new(PROPOSALS);
+        Ok(Self { group, id, raft, state, log, shared, dir, last_stamp: AtomicU64::new(0), proposals })
     }
 
     pub(crate) fn state(&self) -> &StateMachine {
@@ -202,6 +212,8 @@ impl Replica {
         if let Some(refused) = self.not_leader() {
             return Err(refused);
         }
+        // Beyond them callers wait here, with the deadlines they have, and not in memory of the log.
+        let _place = self.proposals.acquire().await.map_err(|_| Refused::NotLeader(None))?;
         let entry = Entry { request, stamp: self.stamp(), command };
         match self.scoped(self.raft.client_write(entry)).await {
             Ok(response) => Ok(response.data),
@@ -403,6 +415,8 @@ impl Replica {
     }
 }
 
+/// Proposals under way at one leader: enough to fill its flushes.
+const PROPOSALS: usize = 1_024;
 /// A learner this close to the leader's log may vote.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);

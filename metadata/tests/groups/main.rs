@@ -225,6 +225,37 @@ async fn a_damaged_log_keeps_its_replica_from_starting_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_lost_its_files_neither_votes_again_nor_begins_its_group_anew() {
+    let mut cluster = Cluster::of_three(usual).await;
+    let client = Arc::clone(&cluster.member(1).client);
+    make_bucket(&client).await;
+    partition(&client, put("key", 1)).await.unwrap();
+    // Node 2 is listed first: it began the group.
+    cluster.stop(NodeId(2)).await;
+    std::fs::remove_dir_all(cluster.dir(NodeId(2), GROUP)).unwrap();
+    cluster.restart(NodeId(2)).await;
+    until("the loss is noticed", async || {
+        (role(cluster.member(2), GROUP) == Some(Role::Stopped)).then_some(())
+    })
+    .await;
+    assert!(!cluster.dir(NodeId(2), GROUP).exists());
+    assert_eq!(versions(&cluster.member(2).client).await, 1);
+    cluster
+        .update_map(|map| {
+            let mut second = replica(2);
+            second.incarnation.0 = 2;
+            let voters = vec![second, replica(3), replica(1)];
+            map.groups.insert(GROUP, Group { voters, learners: vec![] });
+        })
+        .await;
+    until("a new incarnation follows", async || {
+        (role(cluster.member(2), GROUP) == Some(Role::Follower)).then_some(())
+    })
+    .await;
+    cluster.settle(GROUP).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let member = Member::start(dir.path(), None, "127.0.0.1:0", &usual).await;
