@@ -18,32 +18,31 @@ enum End {
     Whole,
 }
 
-/// What is known about a request; writes itself when dropped.
-pub(crate) struct AccessRecord {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) node: Arc<str>,
-    pub(crate) request_id: String,
+/// What is known about a request when its response begins.
+pub(crate) struct Request {
+    pub(crate) id: String,
     pub(crate) method: Method,
     /// `None`: refused before it was known.
     pub(crate) operation: Option<Operation>,
-    pub(crate) status: StatusCode,
     /// Of the monotonic clock.
     pub(crate) started: Duration,
+    /// Of the body, as they came over the wire.
+    pub(crate) received_bytes: u64,
+}
+
+/// Follows a response; writes itself when dropped.
+pub(crate) struct AccessRecord {
+    clock: Arc<dyn Clock>,
+    node: Arc<str>,
+    request: Request,
+    status: StatusCode,
     sent_bytes: u64,
     end: End,
 }
 
 impl AccessRecord {
-    pub(crate) fn new(
-        clock: Arc<dyn Clock>,
-        node: Arc<str>,
-        request_id: String,
-        method: Method,
-        operation: Option<Operation>,
-        status: StatusCode,
-        started: Duration,
-    ) -> Self {
-        Self { clock, node, request_id, method, operation, status, started, sent_bytes: 0, end: End::Cut }
+    pub(crate) fn new(clock: Arc<dyn Clock>, node: Arc<str>, request: Request, status: StatusCode) -> Self {
+        Self { clock, node, request, status, sent_bytes: 0, end: End::Cut }
     }
 
     pub(crate) fn sent(&mut self, len: usize) {
@@ -56,24 +55,26 @@ impl AccessRecord {
 
     pub(crate) fn fail(&mut self, error: &ResponseError) {
         self.end = End::Failed;
-        warn!(request_id = %self.request_id, ?error, "a response was cut off: the connection is aborted");
+        warn!(request_id = %self.request.id, ?error, "a response was cut off: the connection is aborted");
     }
 }
 
 impl Drop for AccessRecord {
     fn drop(&mut self) {
-        let duration = self.clock.monotonic().saturating_sub(self.started);
-        let operation = self.operation.map_or("Unknown", Operation::name);
+        let Request { id, method, operation, started, received_bytes } = &self.request;
+        let duration = self.clock.monotonic().saturating_sub(*started);
+        let operation = operation.map_or("Unknown", Operation::name);
         info!(
             target: "ashlar::access",
-            request_id = %self.request_id,
-            method = %self.method,
+            request_id = %id,
+            %method,
             operation,
             status = self.status.as_u16(),
+            received_bytes,
             sent_bytes = self.sent_bytes,
             end = ?self.end,
             duration_us = duration.as_micros(),
         );
-        metrics::request(&self.node, operation, self.status, self.sent_bytes, duration);
+        metrics::request(&self.node, operation, self.status, *received_bytes, self.sent_bytes, duration);
     }
 }

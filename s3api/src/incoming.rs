@@ -28,6 +28,7 @@ struct State {
     body: UnsyncBoxBody<Bytes, BoxError>,
     polled: bool,
     failed: bool,
+    read_bytes: u64,
 }
 
 /// What became of the rest of a body.
@@ -46,12 +47,17 @@ impl Incoming {
         B::Error: Into<BoxError>,
     {
         let body = body.map_err(Into::into).boxed_unsync();
-        Self(Arc::new(Mutex::new(State { body, polled: false, failed: false })))
+        Self(Arc::new(Mutex::new(State { body, polled: false, failed: false, read_bytes: 0 })))
     }
 
     /// No panic can happen while the lock is held that leaves the state half-changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that were read, as they came over the wire.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.state().read_bytes
     }
 
     /// Reads what the operation left. `expects_continue`: the client waits to be asked for the body; asking it only to
@@ -69,11 +75,9 @@ impl Incoming {
         }
         let mut body = self.clone();
         let rest = async {
-            let mut len = 0;
+            let limit = body.read_bytes().saturating_add(DRAIN_LEN_MAX);
             while let Some(frame) = body.frame().await {
-                let Ok(frame) = frame else { return Drained::Rest };
-                len += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if len > DRAIN_LEN_MAX {
+                if frame.is_err() || body.read_bytes() > limit {
                     return Drained::Rest;
                 }
             }
@@ -94,8 +98,10 @@ impl Body for Incoming {
         let mut state = self.state();
         state.polled = true;
         let frame = std::task::ready!(Pin::new(&mut state.body).poll_frame(cx));
-        if let Some(Err(_)) = &frame {
-            state.failed = true;
+        match &frame {
+            Some(Ok(frame)) => state.read_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => state.failed = true,
+            None => {}
         }
         Poll::Ready(frame)
     }

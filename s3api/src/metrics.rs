@@ -10,6 +10,8 @@ const REQUESTS: &str = "s3_requests_total";
 const SECONDS: &str = "s3_request_seconds";
 /// Bytes of response bodies; labels: node, operation.
 const SENT: &str = "s3_response_bytes_total";
+/// Bytes of request bodies, as they came over the wire; labels: node, operation.
+const RECEIVED: &str = "s3_request_bytes_total";
 /// Open client connections; label: node.
 const CONNECTIONS: &str = "s3_connections";
 
@@ -17,12 +19,14 @@ pub(crate) fn request(
     node: &Arc<str>,
     operation: &'static str,
     status: StatusCode,
+    received_bytes: u64,
     sent_bytes: u64,
     duration: Duration,
 ) {
     let status = status.as_u16().to_string();
     counter!(REQUESTS, "node" => Arc::clone(node), "operation" => operation, "status" => status).increment(1);
     histogram!(SECONDS, "node" => Arc::clone(node), "operation" => operation).record(duration.as_secs_f64());
+    counter!(RECEIVED, "node" => Arc::clone(node), "operation" => operation).increment(received_bytes);
     counter!(SENT, "node" => Arc::clone(node), "operation" => operation).increment(sent_bytes);
 }
 

@@ -118,3 +118,53 @@ impl Body for ResponseBody {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log::Request;
+    use ashlar_runtime::RealClock;
+    use http::{Method, StatusCode};
+    use http_body_util::BodyExt;
+    use std::{sync::Arc, time::Duration};
+
+    fn body(pieces: Vec<Result<&'static str, ObjectError>>, len: u64) -> ResponseBody {
+        let request = Request {
+            id: String::new(),
+            method: Method::GET,
+            operation: None,
+            started: Duration::ZERO,
+            received_bytes: 0,
+        };
+        let record = AccessRecord::new(Arc::new(RealClock::new()), Arc::from(""), request, StatusCode::OK);
+        let pieces = pieces.into_iter().map(|piece| piece.map(|text| Bytes::from_static(text.as_bytes())));
+        let stream: ReadStream = Box::pin(futures_util::stream::iter(pieces));
+        ResponseBody::new(AnswerBody::Stream { stream, len }, record)
+    }
+
+    async fn read(pieces: Vec<Result<&'static str, ObjectError>>, len: u64) -> Result<Bytes, ResponseError> {
+        body(pieces, len).collect().await.map(http_body_util::Collected::to_bytes)
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_the_announced_length_is_whole() {
+        assert_eq!(read(vec![Ok("ab"), Ok(""), Ok("c")], 3).await.unwrap(), "abc");
+        assert_eq!(read(vec![], 0).await.unwrap(), "");
+        let mut whole = body(vec![Ok("abc")], 3);
+        assert_eq!(whole.size_hint().exact(), Some(3));
+        whole.frame().await.unwrap().unwrap();
+        assert!(whole.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn any_other_end_is_an_error_and_then_nothing() {
+        assert!(matches!(read(vec![Ok("ab")], 3).await, Err(ResponseError::Short { missing: 1 })));
+        assert!(matches!(read(vec![Ok("ab"), Ok("cd")], 3).await, Err(ResponseError::Long)));
+        let failing = || vec![Ok("ab"), Err(ObjectError::Unreadable), Ok("c")];
+        assert!(matches!(read(failing(), 3).await, Err(ResponseError::Read(ObjectError::Unreadable))));
+        let mut failed = body(failing(), 3);
+        failed.frame().await.unwrap().unwrap();
+        failed.frame().await.unwrap().unwrap_err();
+        assert!(failed.frame().await.is_none());
+    }
+}

@@ -9,10 +9,20 @@ mod stream;
 use crate::{metrics::OpenConnection, service::S3Service};
 use ashlar_runtime::{ClockExt, Connection, Listener, TaskSet};
 use futures_util::FutureExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_clock::HyperClock;
 use hyper_util::rt::TokioIo;
-use std::{future::Future, net::SocketAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use stream::ClientStream;
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, error, info, warn};
@@ -21,6 +31,8 @@ use tracing::{debug, error, info, warn};
 const BUFFER_LEN_MAX: usize = 256 << 10;
 /// User metadata of 2 KiB may come as hundreds of short headers.
 const HEADERS_MAX: usize = 512;
+/// A request's line and headers; S3 itself allows 8 KiB, and signed URLs with long keys have been seen beyond that.
+const HEAD_LEN_MAX: usize = 64 << 10;
 /// How long to wait when the system has no file descriptors left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -68,10 +80,8 @@ impl S3Service {
         }
         drop(listener);
         stop.send_replace(true);
-        if self.env.clock.timeout(limits.shutdown_time_max, connections.join_all()).await.is_err() {
-            warn!("requests were still running at the end of the shutdown and were aborted");
-        }
-        connections.abort_all();
+        // Each connection bounds its own end.
+        connections.join_all().await;
     }
 
     async fn connection(
@@ -83,15 +93,22 @@ impl S3Service {
         let _counted = OpenConnection::new(Arc::clone(&self.config.node));
         let limits = &self.config.connections;
         let clock = &self.env.clock;
-        let stream = ClientStream::new(stream, Arc::clone(clock), limits.write_idle_max);
+        let unread = Arc::new(AtomicBool::new(false));
+        let stream = ClientStream::new(stream, Arc::clone(clock), limits.write_idle_max, Arc::clone(&unread));
         let requests = service_fn(|request: hyper::Request<Incoming>| {
-            let service = Arc::clone(&self);
-            async move { Ok::<_, std::convert::Infallible>(service.handle(request).await) }
+            let (service, unread) = (Arc::clone(&self), Arc::clone(&unread));
+            async move {
+                let response = service.handle(request).await;
+                // The service closes a connection for this reason only.
+                unread.fetch_or(response.headers().contains_key(header::CONNECTION), Ordering::Relaxed);
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
             .timer(HyperClock::new(Arc::clone(clock)))
             .header_read_timeout(limits.head_time_max)
             .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_LEN_MAX)
             .max_buf_size(BUFFER_LEN_MAX)
             .half_close(false)
             .serve_connection(TokioIo::new(stream), requests);
@@ -100,7 +117,13 @@ impl S3Service {
             ended = connection.as_mut() => ended,
             () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match clock.timeout(limits.shutdown_time_max, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        warn!(%peer, "a request was still running at the end of the shutdown and was aborted");
+                        return;
+                    }
+                }
             }
         };
         if let Err(error) = ended {

@@ -4,7 +4,7 @@
 //! body and run the operation; and the headers that every answer has. Knows nothing of sockets (see `server`).
 
 use crate::{
-    access_log::AccessRecord,
+    access_log::{self, AccessRecord},
     answer::{Answer, AnswerBody},
     auth::{self, AuthConfig, Verified},
     authorise::{authorise, check_expected_owner},
@@ -147,7 +147,12 @@ impl S3Service {
         if close || body.drain(&*self.env.clock, expects_continue).await == Drained::Rest {
             answer.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.finish(answer, request_id, parts.method, operation, started)
+        let received_bytes = body.read_bytes();
+        let method = parts.method;
+        self.finish(
+            answer,
+            access_log::Request { id: request_id, method, operation, started, received_bytes },
+        )
     }
 
     async fn answer(&self, parts: &Parts, routed: S3Result<Routed>, body: Incoming) -> S3Result<Answer> {
@@ -213,14 +218,7 @@ impl S3Service {
         answer
     }
 
-    fn finish(
-        &self,
-        answer: Answer,
-        request_id: String,
-        method: Method,
-        operation: Option<Operation>,
-        started: Duration,
-    ) -> Response<ResponseBody> {
+    fn finish(&self, answer: Answer, request: access_log::Request) -> Response<ResponseBody> {
         let Answer { status, mut headers, body } = answer;
         let clock = &self.env.clock;
         let len = match &body {
@@ -229,17 +227,16 @@ impl S3Service {
         };
         // RFC 9110 section 8.6: these two have no body, and say nothing of its length. Refused HEADs have none either.
         let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || (method == Method::HEAD && !matches!(body, AnswerBody::Withheld { .. }));
+            || (request.method == Method::HEAD && !matches!(body, AnswerBody::Withheld { .. }));
         if !bodiless {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         }
         headers.insert(header::DATE, plain(http_date::format_http(clock.wall())));
         headers.insert(header::SERVER, SERVER);
-        headers.insert(REQUEST_ID, plain(&request_id));
+        headers.insert(REQUEST_ID, plain(&request.id));
         headers.insert(HOST_ID, plain(&self.config.host_id));
         let node = Arc::clone(&self.config.node);
-        let record =
-            AccessRecord::new(Arc::clone(clock), node, request_id, method, operation, status, started);
+        let record = AccessRecord::new(Arc::clone(clock), node, request, status);
         let mut response = Response::new(ResponseBody::new(body, record));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

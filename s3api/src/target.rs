@@ -28,6 +28,17 @@ pub enum Level {
     Object,
 }
 
+impl Level {
+    /// As errors call it.
+    pub fn resource_type(self) -> &'static str {
+        match self {
+            Self::Service => "SERVICE",
+            Self::Bucket => "BUCKET",
+            Self::Object => "OBJECT",
+        }
+    }
+}
+
 /// Path and query of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {

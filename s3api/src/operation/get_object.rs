@@ -155,7 +155,9 @@ fn answer(
     headers.insert(header::ETAG, plain(info.etag.quoted()));
     headers.insert(header::LAST_MODIFIED, plain(http_date::format_http(info.last_modified)));
     version::show(show_version_id.then_some(info.version_id), headers);
-    headers.extend(overrides);
+    for (name, value) in overrides {
+        headers.insert(name, value);
+    }
     if not_modified {
         // Of the fields that describe the object only those stay that a cache may update (RFC 9110 section 15.4.5).
         for name in [

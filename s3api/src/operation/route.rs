@@ -3,9 +3,10 @@
 use super::table::{Operation, Row, Selector, TABLE};
 use crate::{
     error::{ErrorCode, S3Error, S3Result},
+    headers::plain,
     target::{Level, Query},
 };
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 
 /// Names that select an operation somewhere in S3. One of them that the chosen row does not list is a request for
 /// something else, so it never leads to that row.
@@ -129,7 +130,19 @@ fn refusal(method: &Method, level: Level, query: &Query, headers: &HeaderMap) ->
     if *method == Method::POST && level == Level::Bucket {
         return S3Error::new(ErrorCode::NotImplemented).message("Uploads by POST forms are not implemented.");
     }
-    S3Error::new(ErrorCode::MethodNotAllowed).element("Method", method.as_str())
+    S3Error::new(ErrorCode::MethodNotAllowed)
+        .element("Method", method.as_str())
+        .element("ResourceType", level.resource_type())
+        .header(header::ALLOW, plain(allowed(level)))
+}
+
+/// The methods of a level, as `Allow` lists them.
+fn allowed(level: Level) -> String {
+    let mut methods: Vec<&str> =
+        TABLE.iter().filter(|row| row.level == level).map(|row| row.method.as_str()).collect();
+    methods.sort_unstable();
+    methods.dedup();
+    methods.join(", ")
 }
 
 #[cfg(test)]
@@ -237,6 +250,8 @@ mod tests {
         ] {
             assert_eq!(ask(&method, level, "", false), Err(code), "{method}");
         }
+        assert_eq!(allowed(Level::Service), "GET");
+        assert_eq!(allowed(Level::Object), "DELETE, GET, HEAD, POST, PUT");
         assert_eq!(ask(&Method::PUT, Level::Bucket, "", true), Err(ErrorCode::NotImplemented));
         assert_eq!(ask(&Method::GET, Level::Bucket, "list-type=3", false), Err(ErrorCode::NotImplemented));
         assert_eq!(ask(&Method::PUT, Level::Object, "uploadId=a", false), Err(ErrorCode::NotImplemented));

@@ -1,14 +1,17 @@
 //! A client's byte stream with bounds on standing still, closed so that the last response arrives.
 //!
 //! Closing a socket that still holds unread bytes makes the system send a reset, and a client that gets one may throw
-//! away the response that explains why its upload was refused. So a close first ends the sending direction, then
-//! reads and drops what the client still sends, for a short time.
+//! away the response that explains why its upload was refused. So where a request was left unread, a close first ends
+//! the sending direction, then reads and drops what the client still sends, for a short time.
 
 use ashlar_runtime::{Clock, Connection, clock::Sleep};
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -34,17 +37,25 @@ pub(super) struct ClientStream {
     write_idle_max: Duration,
     /// Runs while a write stands still.
     write_deadline: Option<Sleep>,
+    /// A request was answered before it was read to its end.
+    unread: Arc<AtomicBool>,
     closing: Closing,
     linger_deadline: Option<Sleep>,
 }
 
 impl ClientStream {
-    pub(super) fn new(inner: Box<dyn Connection>, clock: Arc<dyn Clock>, write_idle_max: Duration) -> Self {
+    pub(super) fn new(
+        inner: Box<dyn Connection>,
+        clock: Arc<dyn Clock>,
+        write_idle_max: Duration,
+        unread: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             inner,
             clock,
             write_idle_max,
             write_deadline: None,
+            unread,
             closing: Closing::No,
             linger_deadline: None,
         }
@@ -123,6 +134,9 @@ impl AsyncWrite for ClientStream {
                 Closing::Sending => {
                     let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
                     ready!(this.bound(cx, outcome))?;
+                    if !this.unread.load(Ordering::Relaxed) {
+                        return Poll::Ready(Ok(()));
+                    }
                     this.closing = Closing::Lingering { read_bytes: 0 };
                 }
                 Closing::Lingering { mut read_bytes } => {
