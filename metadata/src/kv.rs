@@ -17,6 +17,9 @@ mod cursor;
 mod fjall;
 mod memory;
 
+#[cfg(test)]
+mod contract;
+
 pub use self::{
     cursor::Cursor,
     fjall::{FjallKv, FjallOptions},

@@ -31,6 +31,9 @@ mod repair;
 mod system;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::install::{InstallError, StateSnapshot};
 pub use crate::tables::record::FLOOR_DISTANCE;
 

@@ -7,6 +7,9 @@
 
 pub mod record;
 
+#[cfg(test)]
+mod golden;
+
 use ashlar_types::{
     BucketId, BucketName, ChunkId, ObjectKey, PgId, RequestId, Sequence, ShardId, ShardOwner, SlotIndex,
     UploadId, WriteEpoch,
@@ -236,3 +239,64 @@ pub fn parse_due_completed(row: &[u8]) -> Option<(WriteEpoch, &[u8])> {
 }
 
 const BUCKET_LEN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec!["a", "b", "\0", "\u{1}", "/", "\u{e9}", "\u{10ffff}"]);
+        vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    fn key() -> impl Strategy<Value = ObjectKey> {
+        text().prop_filter_map("a key is not empty", |text| ObjectKey::parse(&text).ok())
+    }
+
+    proptest! {
+        #[test]
+        fn rows_sort_by_bucket_then_key_then_newest_first(
+            a in (0u64..3, key(), any::<u64>()),
+            b in (0u64..3, key(), any::<u64>()),
+        ) {
+            let row = |(bucket, key, sequence): &(u64, ObjectKey, u64)| {
+                version(BucketId(*bucket), key, Sequence(*sequence))
+            };
+            let rank = |(bucket, key, sequence): &(u64, ObjectKey, u64)| (*bucket, key.clone(), !*sequence);
+            prop_assert_eq!(row(&a).cmp(&row(&b)), rank(&a).cmp(&rank(&b)));
+        }
+
+        #[test]
+        fn keys_come_back_from_their_rows(bucket: u64, key in key(), sequence: u64, salt: u128, number: u16) {
+            let bucket = BucketId(bucket);
+            let id = UploadId { sequence: Sequence(sequence), salt };
+            prop_assert_eq!(parse_object(&object(bucket, &key)), Some(key.clone()));
+            let row = upload(bucket, &key, id);
+            let (parsed, after) = parse_escaped(&row).unwrap();
+            prop_assert_eq!((parsed, parse_upload(after)), (key.clone(), Some(id)));
+            prop_assert_eq!(parse_part_number(&part(bucket, &key, id, number)), Some(number));
+        }
+
+        #[test]
+        fn a_row_is_under_a_prefix_exactly_if_its_key_is(prefix in text(), key in key()) {
+            let row = version(BucketId(1), &key, Sequence(7));
+            let under = key.as_str().starts_with(&prefix);
+            prop_assert_eq!(row.starts_with(&escaped_text(BucketId(1), &prefix)), under);
+            let exactly = key.as_str() == prefix;
+            prop_assert_eq!(row.starts_with(&escaped_end(BucketId(1), &prefix)), exactly);
+        }
+
+        #[test]
+        fn malformed_rows_are_refused_and_never_panic(row in vec(any::<u8>(), 0..40)) {
+            let _ = (parse_object(&row), parse_upload(&row), parse_part_number(&row), parse_repair(&row));
+            let _ = (parse_garbage(&row), parse_request_epoch(&row), parse_due_completed(&row));
+            if let Some((key, after)) = parse_escaped(&row) {
+                let bucket = BucketId(u64::from_be_bytes(*row.first_chunk().unwrap()));
+                let mut again = escaped(bucket, &key);
+                again.extend_from_slice(after);
+                prop_assert_eq!(again, row);
+            }
+        }
+    }
+}

@@ -35,7 +35,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The row at the position, and moves past it.
-    pub fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, KvError> {
+    pub fn take(&mut self) -> Result<Option<(Bytes, Bytes)>, KvError> {
         self.peek()?;
         Ok(self.read.pop_front())
     }

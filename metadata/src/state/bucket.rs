@@ -55,7 +55,8 @@ impl Apply<'_> {
         Ok(Done::Nothing)
     }
 
-    /// Parts, then uploads, then results of completions, at last the bucket itself.
+    /// Parts, then uploads, then results of completions, at last the bucket itself. The rows of `Due` for the
+    /// results stay: they remove themselves, and name nothing then.
     pub(super) fn purge_bucket(&mut self, bucket: BucketId, limit: u32) -> Applied {
         let Some(record) = self.record::<BucketRecord>(Table::Buckets, &tables::bucket(bucket))? else {
             return Ok(Done::Purged { more: false });
@@ -65,14 +66,26 @@ impl Apply<'_> {
         }
         let limit = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
         let range = KeyRange::prefix(&tables::bucket(bucket));
-        for table in [Table::Parts, Table::Uploads, Table::Completed] {
-            let rows = self.keys(table, &range, limit)?;
-            if rows.is_empty() {
-                continue;
-            }
-            for row in rows {
-                self.purge_row(bucket, table, row)?;
-            }
+        let mut counts = self.counters(bucket)?;
+        let parts = self.keys(Table::Parts, &range, limit)?;
+        for row in &parts {
+            counts.counters.upload_bytes -= self.purge_part(row)?;
+        }
+        // A part is never left without its upload.
+        let mut gone = parts.len();
+        if gone == 0 {
+            let uploads = self.keys(Table::Uploads, &range, limit)?;
+            gone = uploads.len();
+            counts.counters.uploads -= gone as u64;
+            self.remove_all(Table::Uploads, uploads);
+        }
+        if gone == 0 {
+            let completed = self.keys(Table::Completed, &range, limit)?;
+            gone = completed.len();
+            self.remove_all(Table::Completed, completed);
+        }
+        if gone > 0 {
+            self.put_counters(bucket, &counts);
             return Ok(Done::Purged { more: true });
         }
         self.remove(Table::Counters, tables::bucket(bucket));
@@ -80,26 +93,24 @@ impl Apply<'_> {
         Ok(Done::Purged { more: false })
     }
 
-    /// Rows of `Due` stay: they remove themselves, and name nothing then.
-    fn purge_row(&mut self, bucket: BucketId, table: Table, row: Vec<u8>) -> Applied<()> {
-        let mut counts = self.counters(bucket)?;
-        match table {
-            Table::Parts => {
-                let part: PartRecord = self.promised(table, &row)?;
-                counts.counters.upload_bytes -= part.size;
-                let malformed = || StateError::Key { table };
-                let (_, after) = tables::parse_escaped(&row).ok_or_else(malformed)?;
-                let (upload, number) = after.split_last_chunk::<2>().ok_or_else(malformed)?;
-                let upload = tables::parse_upload(upload).ok_or_else(malformed)?;
-                let part_number = u16::from_be_bytes(*number);
-                self.discard_part(ShardOwner::Part { upload, part_number }, part);
-            }
-            Table::Uploads => counts.counters.uploads -= 1,
-            _ => {}
+    fn remove_all(&mut self, table: Table, rows: Vec<Vec<u8>>) {
+        for row in rows {
+            self.remove(table, row);
         }
-        self.put_counters(bucket, &counts);
-        self.remove(table, row);
-        Ok(())
+    }
+
+    /// Answers its bytes.
+    fn purge_part(&mut self, row: &[u8]) -> Applied<u64> {
+        let part: PartRecord = self.promised(Table::Parts, row)?;
+        let malformed = || StateError::Key { table: Table::Parts };
+        let (_, after) = tables::parse_escaped(row).ok_or_else(malformed)?;
+        let (upload, number) = after.split_last_chunk::<2>().ok_or_else(malformed)?;
+        let upload = tables::parse_upload(upload).ok_or_else(malformed)?;
+        let part_number = u16::from_be_bytes(*number);
+        let size = part.size;
+        self.discard_part(ShardOwner::Part { upload, part_number }, part);
+        self.remove(Table::Parts, row.to_vec());
+        Ok(size)
     }
 
     /// A bucket that was versioned once never goes back to `Unversioned`: it is suspended instead.

@@ -20,10 +20,13 @@ use crate::{
 use ashlar_types::{
     ChecksumAlgorithm, ChecksumKind, CompletedPart, ETag, ExtentSource, Manifest, ObjectChecksum, PartInfo,
     ShardOwner,
-    limits::{OBJECT_MAX_LEN, PART_MIN_LEN},
+    limits::{OBJECT_MAX_LEN, PART_MIN_LEN, PART_NUMBER_MAX, PUT_MAX_LEN},
 };
 use bytes::{Bytes, BytesMut};
 use md5::{Digest, Md5};
+
+/// Parts that were accepted cannot make too large an object.
+const _: () = assert!(PUT_MAX_LEN * PART_NUMBER_MAX as u64 <= OBJECT_MAX_LEN);
 
 /// What the listed parts make together.
 #[derive(Default)]
@@ -133,9 +136,6 @@ fn listed<'p>(
     let (_, before_last) = listed.split_last().expect("it was found not to be empty");
     if let Some((part_number, _)) = before_last.iter().find(|(_, part)| part.size < PART_MIN_LEN) {
         return Err(Refusal::EntityTooSmall { part_number: *part_number }.into());
-    }
-    if listed.iter().map(|(_, part)| part.size).sum::<u64>() > OBJECT_MAX_LEN {
-        return Err(Refusal::EntityTooLarge.into());
     }
     Ok(listed)
 }

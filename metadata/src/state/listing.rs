@@ -62,7 +62,7 @@ pub(super) fn objects(kv: &dyn KvRead, bucket: BucketId, query: &ListQuery) -> R
     }
     let len = page_len(*max_entries);
     let mut page = ListPage::default();
-    while let Some((key, value)) = rows.next()? {
+    while let Some((key, value)) = rows.take()? {
         if page.entries.len() == len {
             page.next = page.entries.last().map(text_of);
             break;
@@ -135,7 +135,7 @@ impl<'a> AllVersions<'a> {
     }
 
     /// The next version in order of key, then newest first.
-    fn next(&mut self) -> Result<Option<(ObjectKey, VersionRecord, bool)>, StateError> {
+    fn take(&mut self) -> Result<Option<(ObjectKey, VersionRecord, bool)>, StateError> {
         let malformed = |table| move || StateError::Key { table };
         let current = match self.current.peek()? {
             Some((row, _)) => Some(tables::parse_object(row).ok_or_else(malformed(Table::Current))?),
@@ -152,7 +152,7 @@ impl<'a> AllVersions<'a> {
             (Some(current), Some(other)) if current <= other => (&mut self.current, Table::Current, current),
             (_, Some(other)) => (&mut self.others, Table::Versions, other),
         };
-        let Some((_, value)) = cursor.next()? else { return Ok(None) };
+        let Some((_, value)) = cursor.take()? else { return Ok(None) };
         let version: VersionRecord = decode(table, &value)?;
         let is_latest = version.noncurrent_since.is_none();
         Ok(Some((key, version, is_latest)))
@@ -184,7 +184,7 @@ pub(super) fn versions(
     }
     let len = page_len(*max_entries);
     let mut page = VersionPage::default();
-    while let Some((key, version, is_latest)) = rows.next()? {
+    while let Some((key, version, is_latest)) = rows.take()? {
         if page.entries.len() == len {
             page.next = page.entries.last().map(|last| match last {
                 ListEntry::Object(info) => (info.key.as_str().to_owned(), Some(info.version_id)),
@@ -246,7 +246,7 @@ pub(super) fn uploads(
     let len = page_len(*max_entries);
     let mut page = UploadPage::default();
     let mut last: Option<(String, Option<UploadId>)> = None;
-    while let Some((row, value)) = rows.next()? {
+    while let Some((row, value)) = rows.take()? {
         if page.uploads.len() + page.common_prefixes.len() == len {
             page.next = last;
             break;

@@ -1,0 +1,14 @@
+//! Tests of the state machine as a whole: against a naive model of S3, and its rules one by one.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test that gets another answer than it asks for fails")]
+
+mod fixture;
+mod garbage;
+mod listing;
+mod model;
+mod objects;
+mod replicas;
+mod steps;
+mod system;
+mod uploads;
+mod verify;
