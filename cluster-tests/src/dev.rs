@@ -4,7 +4,7 @@ use crate::{
     client::Access,
     node::{ReadyFile, ReadyNode},
     ports::Port,
-    process::Process,
+    process::{Process, Signal},
     until::{Probe, until},
 };
 use anyhow::{Context, Result};
@@ -81,8 +81,8 @@ impl RunningDev {
         Ok(Access::new(ACCESS_KEY, SECRET_KEY).exact(&self.node()?.s3))
     }
 
-    pub async fn stop(self) -> Result<()> {
-        self.process.stop(STOP_WITHIN).await
+    pub async fn stop(self, by: Signal) -> Result<()> {
+        self.process.stop(by, STOP_WITHIN).await
     }
 
     pub async fn kill(self) -> Result<()> {

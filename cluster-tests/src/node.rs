@@ -3,7 +3,7 @@
 use crate::{
     cli,
     ports::Port,
-    process::Process,
+    process::{Process, Signal},
     status::{Explain, Status},
     until::{Probe, until},
 };
@@ -206,7 +206,7 @@ impl Node {
 
     /// SIGTERM; it must end in order.
     pub async fn stop(&mut self) -> Result<()> {
-        self.take_process()?.stop(STOP_WITHIN).await
+        self.take_process()?.stop(Signal::Term, STOP_WITHIN).await
     }
 
     pub async fn status(&self) -> Result<Status> {

@@ -26,7 +26,6 @@ pub struct Process {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Stops in order.
     Term,
     Interrupt,
     Kill,
@@ -101,10 +100,11 @@ impl Process {
         self.wait(KILL_WITHIN).await.map(|_| ())
     }
 
-    /// SIGTERM, and an exit code of 0 is expected.
-    pub async fn stop(mut self, within: Duration) -> Result<()> {
+    /// Asks it to stop, with SIGTERM as a service manager does or SIGINT as a terminal does; an exit code of 0 is
+    /// expected.
+    pub async fn stop(mut self, by: Signal, within: Duration) -> Result<()> {
         self.check_alive()?;
-        self.signal(Signal::Term)?;
+        self.signal(by)?;
         let status = self.wait(within).await?;
         ensure!(
             status.success(),

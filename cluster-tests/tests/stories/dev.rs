@@ -5,6 +5,7 @@ use ashlar_cluster_tests::{
     client::{self, Answer, check_whole, get},
     content::Content,
     dev::{Dev, files_with, until_gone},
+    process::Signal,
     story::Story,
 };
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
     for (key, content) in [("kept", kept), ("deleted", deleted), ("replaced", old), ("small", small)] {
         client::put_now(&client, BUCKET, key, content).await?;
     }
-    running.stop().await?;
+    running.stop(Signal::Term).await?;
 
     let running = dev.start().await?;
     let client = running.client()?;
@@ -46,7 +47,7 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
     for content in [deleted, old] {
         until_gone(&content.range(CANARY.0, CANARY.1), &drives, GONE_WITHIN).await?;
     }
-    running.stop().await?;
+    running.stop(Signal::Interrupt).await?;
 
     let running = dev.start().await?;
     let client = running.client()?;
@@ -55,5 +56,5 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
     check_whole(&client, BUCKET, "small", small).await?;
     let answer = get(&client, BUCKET, "deleted").await?;
     ensure!(answer == Answer::Absent, "a deleted object came back: {answer:?}");
-    running.stop().await
+    running.stop(Signal::Term).await
 }

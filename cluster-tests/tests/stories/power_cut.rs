@@ -9,6 +9,7 @@ use ashlar_cluster_tests::{
     content::Content,
     dev::Dev,
     ledger::Ledger,
+    process::Signal,
     random::Random,
     story::{Story, skip},
     until::{Probe, pause, until},
@@ -93,7 +94,7 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
     }
     let running = dev.start().await.context("after the last cut")?;
     check_ledger(&ledger, &running.client()?).await.context("after the last cut")?;
-    running.stop().await
+    running.stop(Signal::Term).await
 }
 
 /// Overwrites its own keys until it fails after the cut.
