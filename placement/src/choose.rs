@@ -10,7 +10,7 @@ use ashlar_types::{DriveId, PgId, Profile, ProfileId};
 use std::collections::BTreeSet;
 
 /// PGs that are drawn at random before they are looked at in turn.
-const DRAWS: u64 = 64;
+const DRAWS: usize = 64;
 
 /// PGs looked at in turn before the best one that can acknowledge by itself is taken: a search that has met none
 /// whole by then is in a cluster where a node is down and hardly any PG is whole.
@@ -35,7 +35,7 @@ pub fn choose_pg(
         if best.is_none_or(|(most, _)| usable_slots > most) {
             best = Some((usable_slots, id));
         }
-        if looked_at >= LOOKED_AT_MAX && best.is_some_and(|(most, _)| most >= quorum) {
+        if looked_at >= DRAWS + LOOKED_AT_MAX && best.is_some_and(|(most, _)| most >= quorum) {
             break;
         }
     }
@@ -59,11 +59,8 @@ fn candidates(
         let offset = u32::try_from(mix(random, draw) % count).expect("an offset between two u32 is a u32");
         PgId(first + offset)
     };
-    let draws = (0..DRAWS).filter_map(move |draw| {
-        let id = drawn(draw);
-        Some((id, map.pgs.get(&id)?))
-    });
-    let start = drawn(DRAWS);
+    let draws = (1..).map(drawn).take(DRAWS).filter_map(|id| Some((id, map.pgs.get(&id)?)));
+    let start = drawn(0);
     let in_turn = map.pgs.range(start..).chain(map.pgs.range(..start)).map(|(id, pg)| (*id, pg));
     draws.chain(in_turn).filter(move |(_, pg)| pg.profile == profile)
 }
@@ -188,6 +185,18 @@ mod tests {
                     prop_assert!(usable(drive) && taken.insert(drive));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn among_few_groups_the_most_usable_is_found_whatever_is_drawn() {
+        let map = settled(7, 2);
+        assert!(map.pgs.len() < LOOKED_AT_MAX);
+        let usable = |drive: DriveId| ![2, 5, 6, 9, 12, 13].contains(&drive.0);
+        let most = map.pgs.keys().map(|pg| usable_slots(&map, *pg, usable)).max().unwrap();
+        for random in 0..500 {
+            let chosen = choose_pg(&map, PROFILE, usable, random).unwrap();
+            assert_eq!(usable_slots(&map, chosen, usable), most);
         }
     }
 

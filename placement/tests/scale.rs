@@ -3,6 +3,8 @@
 //! Here 100 nodes of 12 drives. The size that the design asks for runs with
 //! `ASHLAR_PLACEMENT_SCALE=1000x24 cargo test -p ashlar-placement --test scale -- --nocapture`.
 
+#![allow(clippy::unwrap_used, reason = "a test file: what helpers cannot do fails the test")]
+
 use ashlar_placement::{
     ClusterMap, Drive, DriveState, GAP_PERCENT, Labels, Node, NodeState, default_pg_count, default_profile,
     plan, plan_initial,

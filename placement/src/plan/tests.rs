@@ -199,6 +199,18 @@ fn doubling_three_nodes_gives_each_slot_a_node_of_its_own() {
     assert_balanced(&after, 4.0);
 }
 
+/// The new drive takes slots from one drive after another; each may open a place for one that was passed over.
+#[test]
+fn a_plan_goes_on_until_nothing_is_left_to_do() {
+    let mut map = settled(cluster_of(&[1, 3, 3, 3, 1, 4]));
+    for lost in [11, 1, 2] {
+        set_drive(&mut map, lost, DriveState::Out);
+        map = carried_out(&map);
+    }
+    add_drive(&mut map, NodeId(6), 2 * TIB);
+    carried_out(&map);
+}
+
 #[test]
 fn racks_hold_at_most_m_slots_each() {
     let mut map = cluster(9, 3);
