@@ -4,6 +4,8 @@
 //! is a design decision, not a line in a manifest. Read from the manifests, so that dependencies behind features
 //! and targets count too.
 
+#![allow(clippy::unwrap_used, reason = "a test file: what helpers cannot do fails the test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
