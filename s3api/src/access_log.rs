@@ -18,31 +18,50 @@ enum End {
     Whole,
 }
 
-/// What is known about a request when its response begins.
-pub(crate) struct Request {
-    pub(crate) id: String,
-    pub(crate) method: Method,
-    /// `None`: refused before it was known.
-    pub(crate) operation: Option<Operation>,
-    /// Of the monotonic clock.
-    pub(crate) started: Duration,
-    /// Of the body, as they came over the wire.
-    pub(crate) received_bytes: u64,
-}
+/// Stands for the status of a request whose client went away before there was one.
+const ABANDONED: u16 = 499;
 
-/// Follows a response; writes itself when dropped.
+/// Follows a request from its head to the end of its response; writes itself when dropped, whatever happened.
 pub(crate) struct AccessRecord {
     clock: Arc<dyn Clock>,
     node: Arc<str>,
-    request: Request,
-    status: StatusCode,
+    request_id: String,
+    method: Method,
+    /// Of the monotonic clock.
+    started: Duration,
+    /// `None`: refused before it was known.
+    pub(crate) operation: Option<Operation>,
+    status: u16,
+    received_bytes: u64,
     sent_bytes: u64,
     end: End,
 }
 
 impl AccessRecord {
-    pub(crate) fn new(clock: Arc<dyn Clock>, node: Arc<str>, request: Request, status: StatusCode) -> Self {
-        Self { clock, node, request, status, sent_bytes: 0, end: End::Cut }
+    pub(crate) fn new(clock: Arc<dyn Clock>, node: Arc<str>, request_id: String, method: Method) -> Self {
+        let started = clock.monotonic();
+        Self {
+            clock,
+            node,
+            request_id,
+            method,
+            started,
+            operation: None,
+            status: ABANDONED,
+            received_bytes: 0,
+            sent_bytes: 0,
+            end: End::Cut,
+        }
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// The response begins. `received_bytes`: of the request's body, as they came over the wire.
+    pub(crate) fn answer(&mut self, status: StatusCode, received_bytes: u64) {
+        self.status = status.as_u16();
+        self.received_bytes = received_bytes;
     }
 
     pub(crate) fn sent(&mut self, len: usize) {
@@ -55,26 +74,31 @@ impl AccessRecord {
 
     pub(crate) fn fail(&mut self, error: &ResponseError) {
         self.end = End::Failed;
-        warn!(request_id = %self.request.id, ?error, "a response was cut off: the connection is aborted");
+        warn!(request_id = %self.request_id, ?error, "a response was cut off: the connection is aborted");
     }
 }
 
 impl Drop for AccessRecord {
     fn drop(&mut self) {
-        let Request { id, method, operation, started, received_bytes } = &self.request;
-        let duration = self.clock.monotonic().saturating_sub(*started);
-        let operation = operation.map_or("Unknown", Operation::name);
+        let duration = self.clock.monotonic().saturating_sub(self.started);
+        let operation = self.operation.map_or("Unknown", Operation::name);
         info!(
             target: "ashlar::access",
-            request_id = %id,
-            %method,
+            request_id = %self.request_id,
+            method = %self.method,
             operation,
-            status = self.status.as_u16(),
-            received_bytes,
+            status = self.status,
+            received_bytes = self.received_bytes,
             sent_bytes = self.sent_bytes,
             end = ?self.end,
             duration_us = duration.as_micros(),
         );
-        metrics::request(&self.node, operation, self.status, *received_bytes, self.sent_bytes, duration);
+        metrics::request(
+            &self.node,
+            operation,
+            self.status,
+            metrics::Bytes { received: self.received_bytes, sent: self.sent_bytes },
+            duration,
+        );
     }
 }

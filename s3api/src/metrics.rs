@@ -1,6 +1,5 @@
 //! Metrics of the S3 front end. Label values come from the operation table and from statuses, never from clients.
 
-use http::StatusCode;
 use metrics::{counter, gauge, histogram};
 use std::{sync::Arc, time::Duration};
 
@@ -15,19 +14,25 @@ const RECEIVED: &str = "s3_request_bytes_total";
 /// Open client connections; label: node.
 const CONNECTIONS: &str = "s3_connections";
 
+/// Bytes of the bodies of one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bytes {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
 pub(crate) fn request(
     node: &Arc<str>,
     operation: &'static str,
-    status: StatusCode,
-    received_bytes: u64,
-    sent_bytes: u64,
+    status: u16,
+    bytes: Bytes,
     duration: Duration,
 ) {
-    let status = status.as_u16().to_string();
+    let status = status.to_string();
     counter!(REQUESTS, "node" => Arc::clone(node), "operation" => operation, "status" => status).increment(1);
     histogram!(SECONDS, "node" => Arc::clone(node), "operation" => operation).record(duration.as_secs_f64());
-    counter!(RECEIVED, "node" => Arc::clone(node), "operation" => operation).increment(received_bytes);
-    counter!(SENT, "node" => Arc::clone(node), "operation" => operation).increment(sent_bytes);
+    counter!(RECEIVED, "node" => Arc::clone(node), "operation" => operation).increment(bytes.received);
+    counter!(SENT, "node" => Arc::clone(node), "operation" => operation).increment(bytes.sent);
 }
 
 /// Counts an open connection until it is dropped.

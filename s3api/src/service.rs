@@ -4,7 +4,7 @@
 //! body and run the operation; and the headers that every answer has. Knows nothing of sockets (see `server`).
 
 use crate::{
-    access_log::{self, AccessRecord},
+    access_log::AccessRecord,
     answer::{Answer, AnswerBody},
     auth::{self, AuthConfig, Verified},
     authorise::{authorise, check_expected_owner},
@@ -126,12 +126,16 @@ impl S3Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let started = self.env.clock.monotonic();
-        let request_id = format!("{:016x}", self.env.rng.u64());
         let (parts, body) = request.into_parts();
         let body = Incoming::new(body);
+        let mut record = AccessRecord::new(
+            Arc::clone(&self.env.clock),
+            Arc::clone(&self.config.node),
+            format!("{:016x}", self.env.rng.u64()),
+            parts.method.clone(),
+        );
         let routed = route(&parts);
-        let operation = routed.as_ref().ok().map(|routed| routed.operation);
+        record.operation = routed.as_ref().ok().map(|routed| routed.operation);
 
         let work = Box::pin(self.answer(&parts, routed, body.clone()));
         let outcome = match self.env.clock.timeout(self.config.request_time_max, work).await {
@@ -140,19 +144,15 @@ impl S3Service {
         };
         let close = outcome.as_ref().is_err_and(|error| error.close);
         let mut answer = outcome.unwrap_or_else(|error| {
-            tracing::debug!(%request_id, code = error.code.name(), "refused");
-            self.refusal(&error, &parts, &request_id)
+            tracing::debug!(request_id = record.request_id(), code = error.code.name(), "refused");
+            self.refusal(&error, &parts, record.request_id())
         });
         let expects_continue = parts.headers.contains_key(header::EXPECT);
         if close || body.drain(&*self.env.clock, expects_continue).await == Drained::Rest {
             answer.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let received_bytes = body.read_bytes();
-        let method = parts.method;
-        self.finish(
-            answer,
-            access_log::Request { id: request_id, method, operation, started, received_bytes },
-        )
+        record.answer(answer.status, body.read_bytes());
+        self.finish(answer, &parts.method, record)
     }
 
     async fn answer(&self, parts: &Parts, routed: S3Result<Routed>, body: Incoming) -> S3Result<Answer> {
@@ -218,25 +218,22 @@ impl S3Service {
         answer
     }
 
-    fn finish(&self, answer: Answer, request: access_log::Request) -> Response<ResponseBody> {
+    fn finish(&self, answer: Answer, method: &Method, record: AccessRecord) -> Response<ResponseBody> {
         let Answer { status, mut headers, body } = answer;
-        let clock = &self.env.clock;
         let len = match &body {
             AnswerBody::Bytes(bytes) => bytes.len() as u64,
             AnswerBody::Stream { len, .. } | AnswerBody::Withheld { len } => *len,
         };
         // RFC 9110 section 8.6: these two have no body, and say nothing of its length. Refused HEADs have none either.
         let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || (request.method == Method::HEAD && !matches!(body, AnswerBody::Withheld { .. }));
+            || (*method == Method::HEAD && !matches!(body, AnswerBody::Withheld { .. }));
         if !bodiless {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         }
-        headers.insert(header::DATE, plain(http_date::format_http(clock.wall())));
+        headers.insert(header::DATE, plain(http_date::format_http(self.env.clock.wall())));
         headers.insert(header::SERVER, SERVER);
-        headers.insert(REQUEST_ID, plain(&request.id));
+        headers.insert(REQUEST_ID, plain(record.request_id()));
         headers.insert(HOST_ID, plain(&self.config.host_id));
-        let node = Arc::clone(&self.config.node);
-        let record = AccessRecord::new(Arc::clone(clock), node, request, status);
         let mut response = Response::new(ResponseBody::new(body, record));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

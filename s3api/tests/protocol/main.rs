@@ -8,6 +8,7 @@ mod clock;
 mod conditions;
 mod copying;
 mod listing;
+mod logs;
 mod matrix;
 mod memory;
 mod multipart;
