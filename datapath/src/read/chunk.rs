@@ -53,6 +53,8 @@ enum Standing {
 struct OpenSource {
     source: Box<dyn ShardSource>,
     next_unit: u32,
+    /// Where the stream was asked to end: past it the shard may well go on.
+    end_unit: u32,
 }
 
 /// Why a slot gave no unit.
@@ -163,7 +165,7 @@ impl ChunkReader {
         let core = Arc::clone(&self.core);
         let reader = &mut self.slots[usize::from(slot)];
         let drives = reader.drives.clone();
-        let open = reader.open.take().filter(|open| open.next_unit == stripe);
+        let open = reader.open.take().filter(|open| open.next_unit == stripe && stripe < open.end_unit);
         async move {
             let started = core.now();
             let (open, outcome) = match open {
@@ -246,9 +248,9 @@ async fn open_any(
 ) -> (Option<OpenSource>, Result<Unit, Fault>) {
     let mut fault = Fault::Missing;
     for drive in drives {
-        let next_unit = units.start;
+        let (next_unit, end_unit) = (units.start, units.end);
         let found = match core.shards.get(*drive, shard, units.clone()).await {
-            Ok(source) => continue_source(OpenSource { source, next_unit }, expected_len).await,
+            Ok(source) => continue_source(OpenSource { source, next_unit, end_unit }, expected_len).await,
             Err(error) => (None, Err(fault_of(&error))),
         };
         match found {
