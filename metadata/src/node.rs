@@ -55,6 +55,9 @@ pub struct MetadataConfig {
     pub reconcile_interval: Duration,
     /// Leaders raise the write epoch of their group this often. Default 10 min.
     pub write_epoch: Duration,
+    /// A leader that is not the first listed voter on a node in service hands over to that one, at most this often.
+    /// Default 30 s: leaders spread again after a restart, and a flapping node costs little.
+    pub balance_interval: Duration,
     /// Engine of the tables. Default fjall.
     pub open_kv: OpenKv,
     /// Threads for applies and log reads, and for queries that scan. Default 2 each.
@@ -69,6 +72,7 @@ impl MetadataConfig {
             log: LogOptions::default(),
             reconcile_interval: Duration::from_millis(500),
             write_epoch: Duration::from_secs(600),
+            balance_interval: Duration::from_secs(30),
             open_kv: Arc::new(
                 |dir| Ok(Arc::new(FjallKv::open(dir, FjallOptions::default())?) as Arc<dyn Kv>),
             ),
@@ -284,9 +288,11 @@ impl MetadataNode {
         let listed = system.voters.iter().chain(&system.learners).find(|replica| replica.node == node);
         let id = *listed.ok_or(StartError::NotInMap(node))?;
         self.set_map_hint(map.clone());
-        self.ensure(&map, GroupId::SYSTEM, id)
-            .await
-            .map_err(|source| StartError::Replica { group: GroupId::SYSTEM, source })
+        match self.ensure(&map, GroupId::SYSTEM, id).await {
+            // The task that follows the map asks again.
+            Ok(()) | Err(ReplicaError::NotSure) => Ok(()),
+            Err(source) => Err(StartError::Replica { group: GroupId::SYSTEM, source }),
+        }
     }
 
     /// A map that this node heard of elsewhere: used until group 0's replica here knows a newer one.

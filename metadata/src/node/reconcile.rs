@@ -3,14 +3,14 @@
 //! Every node opens the replicas that the map gives it. The first listed voter of a group that has not begun begins
 //! it, once all its voters are there and none of them knows otherwise. A replica that the others remember as a voter but
 //! that has no files here is not made again: it forgot what it promised. Each leader moves its group's members towards
-//! the map, one step a pass, and raises the write epoch when it is due. All of it may be done again at any time.
+//! the map, one step a pass, raises the write epoch when it is due, and hands over to the voter that should lead. All of it may be done again at any time.
 
 use super::{MetadataNode, chain};
 use crate::{
     command::Command,
-    raft::replica::{Refused, Replica, ReplicaError},
+    raft::replica::{Replica, ReplicaError},
 };
-use ashlar_placement::{ClusterMap, Group};
+use ashlar_placement::{ClusterMap, Group, NodeState};
 use ashlar_proto::metadata::{ProbeReply, ProbeRequest, metadata_service_client::MetadataServiceClient};
 use ashlar_rpc::{Class, call_timeout, request};
 use ashlar_runtime::ClockExt;
@@ -27,8 +27,16 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// A change of members that takes longer has lost its quorum or its leadership; the next pass looks again.
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// When each group led here got its last write epoch, by the monotonic clock.
-type Epochs = BTreeMap<GroupId, Duration>;
+/// Of each group led here.
+type Tenures = BTreeMap<GroupId, Tenure>;
+
+/// When a leader last did what it does from time to time, by the monotonic clock. It begins with its election: a new
+/// leader waits a whole interval.
+#[derive(Clone, Copy, Debug)]
+struct Tenure {
+    epoch: Duration,
+    balance: Duration,
+}
 
 /// Runs until the node stops or is gone.
 pub(super) async fn run(node: Weak<MetadataNode>) {
@@ -38,13 +46,13 @@ pub(super) async fn run(node: Weak<MetadataNode>) {
     }) else {
         return;
     };
-    let mut epochs = Epochs::new();
+    let mut tenures = Tenures::new();
     loop {
         let known = Arc::clone(&map.borrow_and_update());
         let Some(node) = node.upgrade() else { return };
         let mut stop = stopping.clone();
         tokio::select! {
-            () = pass(&node, &known, &mut epochs) => {}
+            () = pass(&node, &known, &mut tenures) => {}
             () = async move { drop(stop.wait_for(|stop| *stop).await) } => return,
         }
         drop(node);
@@ -56,7 +64,7 @@ pub(super) async fn run(node: Weak<MetadataNode>) {
     }
 }
 
-async fn pass(node: &MetadataNode, map: &ClusterMap, epochs: &mut Epochs) {
+async fn pass(node: &MetadataNode, map: &ClusterMap, tenures: &mut Tenures) {
     let Some(me) = node.node() else { return };
     let mut led = Vec::new();
     for (id, group) in &map.groups {
@@ -74,17 +82,24 @@ async fn pass(node: &MetadataNode, map: &ClusterMap, epochs: &mut Epochs) {
             led.push((replica, group));
         }
     }
+    let now = node.shared.env.clock.monotonic();
     let passes = led.into_iter().map(|(replica, group)| {
-        let last = epochs.get(&replica.group).copied();
+        let tenure = tenures.get(&replica.group).copied();
         async move {
             if group.voters.first() == Some(&replica.id) {
                 begin(node, map, &replica, group).await;
             }
             change_members(node, &replica, group).await;
-            (replica.group, advance_epoch(node, &replica, last).await)
+            if !replica.leads() {
+                return None;
+            }
+            let mut tenure = tenure.unwrap_or(Tenure { epoch: now, balance: now });
+            advance_epoch(node, &replica, now, &mut tenure.epoch).await;
+            balance(node, map, &replica, group, now, &mut tenure.balance).await;
+            Some((replica.group, tenure))
         }
     });
-    *epochs = join_all(passes).await.into_iter().filter_map(|(id, at)| Some((id, at?))).collect();
+    *tenures = join_all(passes).await.into_iter().flatten().collect();
 }
 
 fn listed(group: &Group, node: NodeId) -> Option<ReplicaId> {
@@ -182,21 +197,38 @@ async fn change_members(node: &MetadataNode, replica: &Replica, group: &Group) {
     }
 }
 
-/// When the epoch was last raised; `None` if this node does not lead. A new leader waits a whole interval: requests of
-/// the old epoch stay welcome far longer than that.
-async fn advance_epoch(node: &MetadataNode, replica: &Replica, last: Option<Duration>) -> Option<Duration> {
-    if !replica.leads() {
-        return None;
-    }
-    let now = node.shared.env.clock.monotonic();
-    let last = last.unwrap_or(now);
-    if now.saturating_sub(last) < node.config.write_epoch {
-        return Some(last);
+/// Requests of the old epoch stay welcome far longer than the interval.
+async fn advance_epoch(node: &MetadataNode, replica: &Replica, now: Duration, last: &mut Duration) {
+    if now.saturating_sub(*last) < node.config.write_epoch {
+        return;
     }
     let from = replica.state().group_state().write_epoch;
     let proposing = replica.propose(None, Command::AdvanceWriteEpoch { from });
-    match node.shared.env.clock.timeout(CHANGE_LIMIT, proposing).await {
-        Ok(Ok(_)) => Some(now),
-        Ok(Err(Refused::NotLeader(_) | Refused::Unknown(_))) | Err(_) => Some(last),
+    // Without an outcome the next pass tries again.
+    if let Ok(Ok(_)) = node.shared.env.clock.timeout(CHANGE_LIMIT, proposing).await {
+        *last = now;
+    }
+}
+
+/// Hands the group over to the first listed voter on a node in service, so that the order in the map spreads leaders.
+async fn balance(
+    node: &MetadataNode,
+    map: &ClusterMap,
+    replica: &Replica,
+    group: &Group,
+    now: Duration,
+    last: &mut Duration,
+) {
+    if now.saturating_sub(*last) < node.config.balance_interval {
+        return;
+    }
+    *last = now;
+    let in_service =
+        |voter: &&ReplicaId| map.nodes.get(&voter.node).is_some_and(|node| node.state == NodeState::Member);
+    if let Some(preferred) = group.voters.iter().find(in_service)
+        && *preferred != replica.id
+        && replica.hand_over(*preferred).await
+    {
+        tracing::info!(group = %replica.group, to = %preferred.node, "asked another voter to lead");
     }
 }

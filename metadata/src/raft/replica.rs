@@ -391,6 +391,22 @@ impl Replica {
         changed.map(|_| ()).map_err(|error| error.to_string())
     }
 
+    /// Leader only: asks a voter that has the whole log to take over. `false`: it is not ready.
+    pub(crate) async fn hand_over(&self, to: ReplicaId) -> bool {
+        let to = to.raft_id();
+        let ready = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let votes = metrics.membership_config.voter_ids().any(|voter| voter == to);
+            let matched = metrics.replication.as_ref().and_then(|known| known.get(&to).copied().flatten());
+            metrics.state == ServerState::Leader
+                && votes
+                && matched
+                    .is_some_and(|matched| Some(matched.index + HAND_OVER_ENTRIES) >= metrics.last_log_index)
+        };
+        ready && self.scoped(self.raft.trigger().transfer_leader(to)).await.is_ok()
+    }
+
     /// Stops Raft, flushes the tables and lets go of all files.
     pub(crate) async fn shut_down(&self) {
         self.halt().await;
@@ -419,6 +435,8 @@ impl Replica {
 const PROPOSALS: usize = 1_024;
 /// A learner this close to the leader's log may vote.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// A voter this close to the leader's log has the rest before it stands for election.
+const HAND_OVER_ENTRIES: u64 = 16;
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 const RELEASE_POLL: Duration = Duration::from_millis(5);
 

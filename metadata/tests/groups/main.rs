@@ -256,6 +256,34 @@ async fn a_voter_that_lost_its_files_neither_votes_again_nor_begins_its_group_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_goes_back_to_the_first_voter_of_a_group() {
+    let mut cluster = Cluster::of_three(|config| config.balance_interval = Duration::from_millis(300)).await;
+    let client = Arc::clone(&cluster.member(1).client);
+    make_bucket(&client).await;
+    let led_by = async |cluster: &Cluster, number| {
+        until("the first voter leads", async || {
+            let leads = |member: &Member| member.status(GROUP)?.leader.filter(|leader| leader.0 == number);
+            cluster.live().all(|member| leads(member).is_some()).then_some(())
+        })
+        .await;
+    };
+    led_by(&cluster, 2).await;
+    cluster.kill(NodeId(2)).await;
+    partition(&client, put("key", 1)).await.unwrap();
+    cluster.restart(NodeId(2)).await;
+    led_by(&cluster, 2).await;
+    // A node that is being emptied gives its groups away.
+    cluster
+        .update_map(|map| {
+            map.nodes.get_mut(&NodeId(2)).unwrap().state = ashlar_placement::NodeState::Draining
+        })
+        .await;
+    led_by(&cluster, 3).await;
+    partition(&client, put("key", 2)).await.unwrap();
+    assert_eq!(versions(&client).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let member = Member::start(dir.path(), None, "127.0.0.1:0", &usual).await;
