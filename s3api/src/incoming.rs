@@ -66,7 +66,10 @@ impl Incoming {
         {
             let state = self.state();
             if state.body.is_end_stream() {
-                return Drained::Whole;
+                // A client that waits to be asked for an empty body is not asked: there is nothing to read. botocore
+                // takes that for an early refusal and would send no further body on the connection.
+                let unasked = expects_continue && state.read_bytes == 0;
+                return if unasked { Drained::Rest } else { Drained::Whole };
             }
             let asked = state.polled || !expects_continue;
             if state.failed || !asked || state.body.size_hint().lower() > DRAIN_LEN_MAX {
@@ -128,13 +131,18 @@ mod tests {
     #[tokio::test]
     async fn small_rests_are_drained_and_large_ones_are_not() {
         let of = |len: u64| Incoming::new(Full::new(Bytes::from(vec![0; usize::try_from(len).unwrap()])));
-        assert_eq!(drained(Incoming::new(Empty::new()), true).await, Drained::Whole);
+        assert_eq!(drained(Incoming::new(Empty::new()), false).await, Drained::Whole);
         assert_eq!(drained(of(DRAIN_LEN_MAX), false).await, Drained::Whole);
         assert_eq!(drained(of(DRAIN_LEN_MAX + 1), false).await, Drained::Rest);
         let endless = futures_util::stream::repeat_with(|| {
             Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(&[0; 4096])))
         });
         assert_eq!(drained(Incoming::new(StreamBody::new(endless)), false).await, Drained::Rest);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_to_be_asked_for_an_empty_body_gets_a_new_connection() {
+        assert_eq!(drained(Incoming::new(Empty::new()), true).await, Drained::Rest);
     }
 
     #[tokio::test]
