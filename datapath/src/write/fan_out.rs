@@ -173,20 +173,63 @@ impl FanOut {
         units: Vec<Unit>,
         refused: &mut BTreeSet<DriveId>,
     ) -> Result<(), ObjectError> {
-        self.keep(&units);
+        match &mut self.kept {
+            Some(rows) if rows.len() < self.core.settings.replay_rows => rows.push(units.clone()),
+            Some(_) => self.let_go(refused).await?,
+            None => {}
+        }
+        let lost = self.all_slots(Step::Send(units)).await?;
+        self.replace(lost, refused).await;
+        self.check_quorum()
+    }
+
+    /// Frees the rows that are kept, after every drive has shown that it takes units: one that cannot is replaced
+    /// while that is possible.
+    async fn let_go(&mut self, refused: &mut BTreeSet<DriveId>) -> Result<(), ObjectError> {
+        loop {
+            let lost = self.all_slots(Step::Prove).await?;
+            if lost.is_empty() {
+                break;
+            }
+            // Bounded, because a slot is handed off only so many times.
+            self.replace(lost, refused).await;
+            self.check_quorum()?;
+        }
+        self.kept = None;
+        Ok(())
+    }
+
+    fn check_quorum(&self) -> Result<(), ObjectError> {
+        if self.streaming() < self.quorum {
+            return Err(ObjectError::SlowDown("too few drives take a write"));
+        }
+        Ok(())
+    }
+
+    /// Waits until all slots have done a step, but for those returned, which failed or were left behind.
+    async fn all_slots(&mut self, step: Step) -> Result<Vec<(usize, Loss)>, ObjectError> {
         let started = self.core.now();
-        let mut progress: Vec<SlotProgress> =
-            self.slots.iter().map(|slot| SlotProgress::of(slot, Duration::ZERO)).collect();
+        let mut progress: Vec<SlotProgress> = self.slots.iter().map(SlotProgress::of).collect();
         let mut lost = Vec::new();
+        let mut units = match step {
+            Step::Send(units) => units.into_iter().map(Some).collect(),
+            Step::Prove => vec![None; self.slots.len()],
+        };
         {
-            let mut sending: FuturesUnordered<_> = self
+            let mut stepping: FuturesUnordered<_> = self
                 .slots
                 .iter()
-                .zip(units)
+                .zip(units.drain(..))
                 .enumerate()
                 .filter_map(|(position, (slot, unit))| {
                     let stream = slot.stream.as_ref()?;
-                    Some(async move { (position, stream.send(unit).await) })
+                    Some(async move {
+                        let done = match unit {
+                            Some(unit) => stream.send(unit).await,
+                            None => stream.proven().await,
+                        };
+                        (position, done)
+                    })
                 })
                 .collect();
             loop {
@@ -194,15 +237,14 @@ impl FanOut {
                 for (progress, slot) in progress.iter_mut().zip(&self.slots) {
                     progress.wait_for(slot.blocked + elapsed);
                 }
+                let deadline = self.core.settings.request_deadline.saturating_sub(elapsed);
                 let limit = match judge(&progress, self.quorum, self.patience()) {
                     Verdict::Settled => break,
-                    // Lost slots may still be replaced; without them the chunk ends below.
                     Verdict::TooFew if self.kept.is_none() => {
                         return Err(ObjectError::SlowDown("too few drives take a write"));
                     }
-                    Verdict::TooFew | Verdict::Wait(None) => {
-                        self.core.settings.request_deadline.saturating_sub(elapsed)
-                    }
+                    // Those that failed may be replaced, once the others are done.
+                    Verdict::TooFew | Verdict::Wait(None) => deadline,
                     Verdict::Wait(Some(limit)) => limit,
                     Verdict::Leave(positions) => {
                         for position in positions {
@@ -213,10 +255,10 @@ impl FanOut {
                         continue;
                     }
                 };
-                if limit.is_zero() {
+                if deadline.is_zero() {
                     return Err(ObjectError::Unavailable("the drives take no bytes"));
                 }
-                match self.core.env.clock.timeout(limit, sending.next()).await {
+                match self.core.env.clock.timeout(limit, stepping.next()).await {
                     Ok(Some((position, true))) => {
                         let blocked = self.slots[position].blocked + self.core.now().saturating_sub(started);
                         progress[position] = SlotProgress::Done(blocked);
@@ -235,18 +277,7 @@ impl FanOut {
                 slot.blocked = *blocked;
             }
         }
-        self.replace(lost, refused).await;
-        if self.streaming() < self.quorum {
-            return Err(ObjectError::SlowDown("too few drives take a write"));
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, units: &[Unit]) {
-        match &mut self.kept {
-            Some(rows) if rows.len() < self.core.settings.replay_rows => rows.push(units.to_vec()),
-            Some(_) | None => self.kept = None,
-        }
+        Ok(lost)
     }
 
     fn patience(&self) -> Patience {
@@ -300,8 +331,7 @@ impl FanOut {
         refused: &mut BTreeSet<DriveId>,
     ) -> Result<(Chunk, Vec<LateSlot>), ObjectError> {
         let started = self.core.now();
-        let mut progress: Vec<SlotProgress> =
-            self.slots.iter().map(|slot| SlotProgress::of(slot, Duration::ZERO)).collect();
+        let mut progress: Vec<SlotProgress> = self.slots.iter().map(SlotProgress::of).collect();
         loop {
             self.flush(started, &mut progress).await?;
             // A drive that failed its flush is replaced like one that failed before, if its units are there.
@@ -411,6 +441,14 @@ impl FanOut {
     }
 }
 
+/// What all slots do together.
+enum Step {
+    /// Each takes its unit of a row.
+    Send(Vec<Unit>),
+    /// Each has its drive take the first unit.
+    Prove,
+}
+
 #[derive(Clone, Copy)]
 enum Loss {
     Failed,
@@ -418,8 +456,8 @@ enum Loss {
 }
 
 impl SlotProgress {
-    fn of(slot: &Slot, so_far: Duration) -> Self {
-        if slot.stream.is_some() { Self::Waiting(so_far) } else { Self::Lost }
+    fn of(slot: &Slot) -> Self {
+        if slot.stream.is_some() { Self::Waiting(Duration::ZERO) } else { Self::Lost }
     }
 
     fn wait_for(&mut self, time: Duration) {

@@ -7,7 +7,7 @@
 use crate::shard_io::{ShardError, ShardSink, Unit};
 use ashlar_runtime::{TaskHandle, Tasks};
 use ashlar_types::DriveId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct SlotStream {
     /// `None` once all units are sent.
     units: Option<mpsc::Sender<Unit>>,
     commit: Option<oneshot::Sender<()>>,
+    /// The drive has taken a unit. Closed with the task.
+    proven: watch::Receiver<bool>,
     ended: oneshot::Receiver<SlotEnd>,
     end: Option<SlotEnd>,
     /// Aborts the task with the stream, and the shard with the task.
@@ -36,12 +38,13 @@ impl SlotStream {
         let (units, queue) = mpsc::channel(queue_units.max(1));
         let (commit, committed) = oneshot::channel();
         let (done, ended) = oneshot::channel();
+        let (proof, proven) = watch::channel(false);
         let task = tasks.spawn("slot-stream", async move {
-            let end = drain(sink, queue, committed).await;
+            let end = drain(sink, queue, committed, proof).await;
             // Nobody listens when the write was abandoned.
             let _ = done.send(end);
         });
-        Self { drive, units: Some(units), commit: Some(commit), ended, end: None, _task: task }
+        Self { drive, units: Some(units), commit: Some(commit), proven, ended, end: None, _task: task }
     }
 
     /// Waits for room. `false`: the stream has ended, its drive failed. Cancel-safe: the unit is then not sent.
@@ -50,6 +53,11 @@ impl SlotStream {
             Some(units) => units.send(unit).await.is_ok(),
             None => false,
         }
+    }
+
+    /// Waits until the drive has taken a unit. `false`: it failed before. Cancel-safe.
+    pub(crate) async fn proven(&self) -> bool {
+        self.proven.clone().wait_for(|proven| *proven).await.is_ok()
     }
 
     /// No more units: the drive flushes what it has.
@@ -82,11 +90,13 @@ async fn drain(
     mut sink: Box<dyn ShardSink>,
     mut queue: mpsc::Receiver<Unit>,
     commit: oneshot::Receiver<()>,
+    proof: watch::Sender<bool>,
 ) -> SlotEnd {
     while let Some(unit) = queue.recv().await {
         if let Err(error) = sink.append(unit).await {
             return SlotEnd::Failed(error);
         }
+        proof.send_if_modified(|proven| !std::mem::replace(proven, true));
     }
     match commit.await {
         Ok(()) => match sink.commit().await {
