@@ -133,7 +133,9 @@ mod tests {
         let of = |len: u64| Incoming::new(Full::new(Bytes::from(vec![0; usize::try_from(len).unwrap()])));
         assert_eq!(drained(Incoming::new(Empty::new()), false).await, Drained::Whole);
         assert_eq!(drained(of(DRAIN_LEN_MAX), false).await, Drained::Whole);
-        assert_eq!(drained(of(DRAIN_LEN_MAX + 1), false).await, Drained::Rest);
+        let large = of(DRAIN_LEN_MAX + 1);
+        assert_eq!(drained(large.clone(), false).await, Drained::Rest);
+        assert_eq!(large.read_bytes(), 0, "a body that is known to be too long is not begun");
         let endless = futures_util::stream::repeat_with(|| {
             Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(&[0; 4096])))
         });

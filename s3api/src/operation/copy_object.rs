@@ -105,7 +105,8 @@ async fn new_metadata(call: &Call<'_>, source: &mut CopySource) -> S3Result<Opti
     Ok(Some(metadata))
 }
 
-/// Reads the source's head under the client's conditions and makes sure that the copy is of the same version.
+/// Reads the source's head under the client's conditions and makes sure that the copy is of the same version. The copy
+/// evaluates `If-None-Match` and `If-Modified-Since` itself, which a head only answers with "not modified".
 async fn pin(call: &Call<'_>, source: &mut CopySource) -> S3Result<VersionInfo> {
     let head = GetObject {
         bucket: source.bucket.clone(),
@@ -121,9 +122,6 @@ async fn pin(call: &Call<'_>, source: &mut CopySource) -> S3Result<VersionInfo> 
         .get_object(head)
         .await
         .map_err(|error| source_refusal(error).element("Key", source.key.as_str()))?;
-    if head.not_modified {
-        return Err(ObjectError::PreconditionFailed.into());
-    }
     match head.info.version_id {
         id @ VersionId::Id { .. } => source.version = Some(id),
         // A null version may be replaced by another one; its tag then differs.

@@ -126,6 +126,13 @@ async fn documents_that_are_malformed() {
     }
     let unproven = client.post("/bucket?delete").body("<Delete><Object><Key>a</Key></Object></Delete>");
     expect(unproven, 400, "InvalidRequest", "no digest").await;
+    client.put_object("/bucket/a", "kept").await;
+    let other = client
+        .post("/bucket?delete")
+        .header("content-md5", "rL0Y20xC+Fzt72VPzMSk2A==")
+        .body("<Delete><Object><Key>a</Key></Object></Delete>");
+    expect(other, 400, "BadDigest", "another digest").await;
+    assert_eq!(client.backend.count(), 1);
     let long = "x".repeat((64 << 10) + 1);
     expect(client.put("/bucket?versioning").body(long), 400, "MaxMessageLengthExceeded", "long").await;
     let mfa = "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete>\

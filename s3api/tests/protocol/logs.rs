@@ -9,21 +9,24 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tracing::{Level, subscriber::DefaultGuard};
+use std::{cell::RefCell, convert::Infallible, io, sync::Once, time::Duration};
+use tracing::Level;
 
-/// Everything that is logged on this thread.
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread since it asked for that. A test runs on one thread.
+    static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
 
-impl io::Write for Captured {
+/// Writes to the buffer of the thread that logs.
+struct OfThread;
+
+impl io::Write for OfThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        CAPTURED.with_borrow_mut(|captured| {
+            if let Some(captured) = captured {
+                captured.extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -32,26 +35,28 @@ impl io::Write for Captured {
     }
 }
 
-impl Captured {
-    fn start() -> (Self, DefaultGuard) {
-        let captured = Self::default();
-        let writer = captured.clone();
+/// Captures what this thread logs from now on. One subscriber serves the whole process: those of single threads race
+/// with other threads for the cache that says whether a line is wanted at all.
+fn capture() {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(Level::TRACE)
             .with_ansi(false)
-            .with_writer(move || writer.clone())
+            .with_writer(|| OfThread)
             .finish();
-        (captured, tracing::subscriber::set_default(subscriber))
-    }
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+    CAPTURED.set(Some(Vec::new()));
+}
 
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
+fn captured() -> String {
+    String::from_utf8(CAPTURED.take().unwrap()).unwrap()
 }
 
 #[tokio::test]
 async fn the_log_names_the_request_and_none_of_its_secrets() {
-    let (log, _guard) = Captured::start();
+    capture();
     let client = Client::with_bucket().await;
     let put = client
         .put("/bucket/canary-key")
@@ -73,7 +78,7 @@ async fn the_log_names_the_request_and_none_of_its_secrets() {
     let in_query = presigned.uri().query().unwrap().rsplit('=').next().unwrap().to_owned();
     assert_eq!(client.send(presigned).await.status, 200);
 
-    let text = log.text();
+    let text = captured();
     for (reply, operation) in [(&put, "PutObject"), (&got, "GetObject")] {
         let id = reply.header("x-amz-request-id");
         let line = text.lines().find(|line| line.contains(id) && line.contains("ashlar::access"));
@@ -92,7 +97,7 @@ async fn the_log_names_the_request_and_none_of_its_secrets() {
 
 #[tokio::test]
 async fn a_request_whose_client_went_away_is_logged_too() {
-    let (log, _guard) = Captured::start();
+    capture();
     let client = Client::with_bucket().await;
     let (_, signed) = client.put("/bucket/key").body("hello").request();
     assert_eq!(signed.method(), Method::PUT);
@@ -106,6 +111,7 @@ async fn a_request_whose_client_went_away_is_logged_too() {
             () = settle() => {}
         }
     }
-    assert!(log.text().contains("PutObject\" status=499"), "{}", log.text());
+    let text = captured();
+    assert!(text.contains("PutObject\" status=499"), "{text}");
     assert_eq!(client.backend.count(), 0);
 }
