@@ -100,7 +100,7 @@ pub enum PartitionCommand {
         bucket: BucketInfo,
     },
     /// Refuses new objects from here on, if there is none (versions and delete markers count, open uploads do not:
-    /// they are aborted).
+    /// the purge aborts them).
     SealBucket {
         bucket: BucketId,
     },
@@ -108,7 +108,8 @@ pub enum PartitionCommand {
     UnsealBucket {
         bucket: BucketId,
     },
-    /// Drops at most `limit` rows of a sealed bucket.
+    /// Drops at most `limit` rows of a sealed bucket, and the bucket itself when none is left. Refused with
+    /// `BucketNotEmpty` if it is not sealed.
     PurgeBucket {
         bucket: BucketId,
         limit: u32,
@@ -133,9 +134,11 @@ pub enum PartitionCommand {
         key: ObjectKey,
         upload: UploadId,
     },
-    /// A slot that was missing at the commit has been written after all, or repaired.
+    /// A slot that was missing at the commit has been written after all, or repaired. Answers a repetition like the
+    /// first; refused with `NoSuchVersion` when nothing needs the shard, so that its writer deletes it: the version
+    /// or part is gone, another drive was faster, or the slot was found bad under a later interval.
     FillSlot(FillSlot),
-    /// Shards found missing or corrupt by a reader.
+    /// Shards found missing or corrupt by a reader. The manifest keeps naming their drives until they are repaired.
     ReportSlots {
         bucket: BucketId,
         key: ObjectKey,

@@ -106,7 +106,7 @@ pub enum Answer {
     Garbage(Vec<GarbageRow>),
     Repairs(Vec<RepairRow>),
     GroupState(GroupState),
-    /// The page could not be completed, or the bucket is unknown here.
+    /// The group does not know the bucket.
     NoSuchBucket,
 }
 
@@ -142,6 +142,7 @@ pub enum VersionAnswer {
         sequence: Sequence,
         versioning: Versioning,
         content: Option<Content>,
+        /// Of an object uploaded in parts; empty if content was not asked for.
         parts: Vec<PartInfo>,
     },
 }

@@ -61,7 +61,7 @@ impl Apply<'_> {
         match self.record::<RepairRecord>(Table::Repair, &row)? {
             // A repetition.
             None if *slot == Some(fill.drive) => return Ok(Done::Nothing),
-            Some(repair) if repair.interval <= fill.interval && repair.bad_drive == *slot => {
+            Some(repair) if repair.interval <= fill.interval => {
                 *slot = Some(fill.drive);
             }
             Some(_) | None => return Err(unwanted()),

@@ -136,7 +136,7 @@ fn list_uploads(group: &Group, query: &UploadQuery) -> UploadPage {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
     fn pages_of_objects_are_cuts_of_the_whole_list(

@@ -548,7 +548,7 @@ fn shown(entry: &ListEntry) -> (&str, VersionId, bool, bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
     fn random_commands_do_what_the_manual_of_s3_says(steps in vec(step(), 1..60)) {
         let mut model = Model::new();
