@@ -23,6 +23,8 @@ use std::{
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 /// Rows that one purge command drops.
 const PURGE_ROWS: u32 = 1000;
+/// A group answered another question than it was asked: nodes disagree about the protocol.
+const ANOTHER_ANSWER: ObjectError = ObjectError::Internal("a metadata group gave another answer than asked");
 /// Names kept; one entry is about 200 bytes.
 const CACHE_MAX: usize = 10_000;
 
@@ -57,12 +59,12 @@ impl Buckets {
     }
 
     async fn ask(&self, name: &BucketName) -> Result<BucketInfo, ObjectError> {
-        let answer = self.query(GroupId::SYSTEM, Query::Bucket { name: name.clone() }).await?;
-        match answer {
-            Answer::Bucket(Some(row)) if row.phase == BucketPhase::Active => Ok(row.info),
-            Answer::Bucket(_) => Err(ObjectError::NoSuchBucket),
-            _ => Err(ObjectError::Internal("group 0 gave another answer than asked")),
-        }
+        let Answer::Bucket(row) = self.query(GroupId::SYSTEM, Query::Bucket { name: name.clone() }).await?
+        else {
+            return Err(ANOTHER_ANSWER);
+        };
+        let active = row.filter(|row| row.phase == BucketPhase::Active);
+        active.map(|row| row.info).ok_or(ObjectError::NoSuchBucket)
     }
 
     pub fn forget(&self, name: &BucketName) {
@@ -84,10 +86,12 @@ impl Buckets {
     }
 
     pub async fn list(&self, owner: &str) -> Result<Vec<BucketInfo>, ObjectError> {
-        match self.query(GroupId::SYSTEM, Query::Buckets { owner: owner.to_owned() }).await? {
-            Answer::Buckets(rows) => Ok(rows.into_iter().map(|row| row.info).collect()),
-            _ => Err(ObjectError::Internal("group 0 gave another answer than asked")),
-        }
+        let Answer::Buckets(rows) =
+            self.query(GroupId::SYSTEM, Query::Buckets { owner: owner.to_owned() }).await?
+        else {
+            return Err(ANOTHER_ANSWER);
+        };
+        Ok(rows.into_iter().map(|row| row.info).collect())
     }
 
     /// Reserves the name, creates the bucket in a group, activates the name. Each step can be repeated, by this
@@ -147,15 +151,13 @@ impl Buckets {
     /// Linearizable, from the bucket's group: also proves that the bucket is there.
     pub async fn versioning(&self, name: &BucketName) -> Result<Versioning, ObjectError> {
         let info = self.get(name).await?;
-        match self.query(info.group, Query::BucketState { bucket: info.id }).await? {
-            Answer::BucketState(Some(state)) if !state.sealed => Ok(state.versioning),
-            _ => {
-                // Gone from its group: ask group 0 for the truth.
-                self.forget(name);
-                let fresh = self.ask(name).await?;
-                if fresh.id == info.id { Err(ObjectError::BucketBusy) } else { Ok(Versioning::Unversioned) }
-            }
+        let answer = self.query(info.group, Query::BucketState { bucket: info.id }).await?;
+        if let Answer::BucketState(Some(state)) = answer
+            && !state.sealed
+        {
+            return Ok(state.versioning);
         }
+        self.settle(name, Err(ObjectError::NoSuchBucket)).await
     }
 
     pub async fn set_versioning(&self, name: &BucketName, versioning: Versioning) -> Result<(), ObjectError> {

@@ -3,9 +3,10 @@
 use crate::{
     capacity::{CapacityError, capacities},
     credentials::{access_key, join_token, root_user, token_hash},
+    entry::Entry,
     identity::{Identity, IdentityDrive, IdentityError},
     node::Shared,
-    running::{Entry, Running},
+    running::Running,
     shard_wire,
     start::StartError,
 };
@@ -124,8 +125,8 @@ impl Shared {
             identity.drives.push(IdentityDrive { uuid: drive.uuid, id });
         }
         self.format(cluster, &drives)?;
-        identity.store(&*self.env.disk, &self.config.data_dir)?;
-        let running = self.run(identity, Entry::Form(Box::new(map))).await?;
+        Entry::Form(Box::new(map)).store(&identity, &*self.env.disk, &self.config.data_dir)?;
+        let running = self.run(identity).await?;
 
         let root = access_key(rng, root_user(), access, secret);
         running.system(SystemCommand::PutAccessKey { key: root.clone() }).await?;
@@ -183,8 +184,8 @@ impl Shared {
                 .collect::<Result<_, FormError>>()?,
         };
         self.format(cluster, &drives)?;
-        identity.store(&*self.env.disk, &self.config.data_dir)?;
-        let running = self.run(identity, Entry::Joined(Box::new(map))).await?;
+        Entry::Joined(Box::new(map)).store(&identity, &*self.env.disk, &self.config.data_dir)?;
+        let running = self.run(identity).await?;
         tracing::info!(%cluster, node = reply.node, "joined");
         Ok(running)
     }

@@ -7,7 +7,7 @@ use crate::{
     backend::NodeBackend,
     config::Config,
     identity::Identity,
-    running::{Budgets, Entry, Running, until},
+    running::{Budgets, Running, until},
     start::StartError,
 };
 use ashlar_rpc::RpcIdentity;
@@ -65,9 +65,12 @@ impl Node {
     pub async fn start(config: Config, env: Env, budgets: Budgets) -> Result<Self, StartError> {
         let unusable = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         env.disk.create_dir_all(&config.data_dir).map_err(unusable)?;
-        let lock = env.disk.lock(&config.data_dir.join("lock")).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => StartError::DataDirLocked { path: config.data_dir.clone() },
-            _ => unusable(error),
+        let lock = env.disk.lock(&config.data_dir.join("lock")).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                StartError::DataDirLocked { path: config.data_dir.clone() }
+            } else {
+                unusable(error)
+            }
         })?;
         let identity = Identity::load(&*env.disk, &config.data_dir)?;
         if identity.is_none() {
@@ -104,7 +107,7 @@ impl Node {
             rpc: Mutex::new(Some(rpc)),
         });
         if let Some(identity) = identity {
-            shared.run(identity, Entry::Known).await?;
+            shared.run(identity).await?;
         }
 
         let (stop, stopped) = watch::channel(false);
@@ -168,7 +171,7 @@ impl Node {
 
 impl Shared {
     /// From an identity to a running node; once.
-    pub(crate) async fn run(&self, identity: Identity, entry: Entry) -> Result<Arc<Running>, StartError> {
+    pub(crate) async fn run(&self, identity: Identity) -> Result<Arc<Running>, StartError> {
         let mut slot = self.rpc.lock().await;
         let Some(listener) = slot.take() else {
             return Err(StartError::DataDirLocked { path: self.config.data_dir.clone() });
@@ -182,7 +185,6 @@ impl Shared {
             self.rpc_identity.clone(),
             identity,
             listener,
-            entry,
         )
         .await?;
         Ok(Arc::clone(self.running.get_or_init(|| running)))

@@ -4,6 +4,7 @@ use crate::{
     buckets::Buckets,
     config::Config,
     drives::Drives,
+    entry::Entry,
     health::{GroupView, Health},
     housekeeping,
     identity::Identity,
@@ -21,7 +22,7 @@ use ashlar_proto::{
 use ashlar_rpc::{Peers, Routes, RpcIdentity};
 use ashlar_runtime::{ByteBudget, Env, Listener, TaskSet};
 use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore};
-use ashlar_types::GroupId;
+use ashlar_types::{GroupId, MapEpoch};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -41,16 +42,6 @@ impl Budgets {
     pub fn of(memory_limit: u64) -> Self {
         Self { gateway: ByteBudget::new(memory_limit / 2), shards: ByteBudget::new(memory_limit / 4) }
     }
-}
-
-/// How a replica of group 0 comes to be on this node.
-pub enum Entry {
-    /// It is on disk.
-    Known,
-    /// This node makes the cluster.
-    Form(Box<ClusterMap>),
-    /// The cluster took this node in under this map; the leader will send the rest.
-    Joined(Box<ClusterMap>),
 }
 
 pub struct Running {
@@ -78,7 +69,6 @@ impl Running {
         rpc_identity: RpcIdentity,
         identity: Identity,
         rpc: Box<dyn Listener>,
-        entry: Entry,
     ) -> Result<Arc<Self>, StartError> {
         let drives = open_drives(config, env, &identity).await?;
         let peers = Peers::new(env.clone(), rpc_identity.clone());
@@ -121,10 +111,12 @@ impl Running {
                 ashlar_rpc::serve(&served, rpc, routes, rpc_identity, until(stopped)).await;
             }));
         }
-        match entry {
-            Entry::Known => {}
-            Entry::Form(map) => metadata_node.form(*map).await?,
-            Entry::Joined(map) => metadata_node.join(identity.node, *map).await?,
+        if map.borrow().epoch == MapEpoch(0) {
+            // Forming or joining has not come to its end, now or before a crash.
+            match Entry::load(&*env.disk, &config.data_dir)? {
+                Entry::Form(first) => metadata_node.form(*first).await?,
+                Entry::Joined(first) => metadata_node.join(identity.node, *first).await?,
+            }
         }
 
         let shards = ShardClient {

@@ -104,7 +104,7 @@ impl ShardServiceTrait for ShardService {
             let to = from.saturating_add(READ_BATCH_UNITS).min(end);
             store.read(shard, from..to).await.map_err(shard_error)
         };
-        let first = read(&store, next).await.map_err(|error| refuse(error))?;
+        let first = read(&store, next).await.map_err(refuse)?;
         let (units, stream) = mpsc::channel(READ_AHEAD_UNITS);
         self.env
             .tasks

@@ -73,20 +73,22 @@ pub fn error_to_wire(error: &ShardError) -> Status {
 pub fn error_from_wire(status: &Status) -> ShardError {
     let message = status.message();
     let number = |prefix: &str| message.strip_prefix(prefix).and_then(|text| text.parse::<u64>().ok());
-    match status.code() {
-        Code::FailedPrecondition if message == NOT_MINE => ShardError::NotMine,
-        Code::FailedPrecondition => match number(STALE_INTERVAL) {
-            Some(current) => ShardError::StaleInterval { current: Interval(current) },
-            None => ShardError::Unreachable,
-        },
-        Code::ResourceExhausted => ShardError::Overloaded,
-        Code::DataLoss => {
-            let unit = number(CORRUPT).and_then(|unit| u32::try_from(unit).ok());
-            ShardError::Corrupt { unit: unit.unwrap_or(0) }
-        }
-        Code::NotFound => ShardError::NotFound,
-        Code::Internal if message == FAILED => ShardError::Failed,
-        _ => ShardError::Unreachable,
+    let code = status.code();
+    let is = |wanted: Code, text: &str| code == wanted && message == text;
+    if is(Code::FailedPrecondition, NOT_MINE) {
+        ShardError::NotMine
+    } else if is(Code::ResourceExhausted, OVERLOADED) {
+        ShardError::Overloaded
+    } else if is(Code::NotFound, NOT_FOUND) {
+        ShardError::NotFound
+    } else if is(Code::Internal, FAILED) {
+        ShardError::Failed
+    } else if let (Code::FailedPrecondition, Some(current)) = (code, number(STALE_INTERVAL)) {
+        ShardError::StaleInterval { current: Interval(current) }
+    } else if let (Code::DataLoss, Some(unit)) = (code, number(CORRUPT)) {
+        ShardError::Corrupt { unit: u32::try_from(unit).unwrap_or(u32::MAX) }
+    } else {
+        ShardError::Unreachable
     }
 }
 

@@ -18,7 +18,7 @@ use tonic::{
 };
 
 /// Connects now, so that a node that is not there is told at once.
-pub async fn connect(socket: &Path) -> anyhow::Result<AdminServiceClient<Channel>> {
+pub(super) async fn connect(socket: &Path) -> anyhow::Result<AdminServiceClient<Channel>> {
     let channel = Endpoint::from_static("http://admin.invalid")
         .connect_with_connector(Socket(socket.to_owned()))
         .await
@@ -29,7 +29,7 @@ pub async fn connect(socket: &Path) -> anyhow::Result<AdminServiceClient<Channel
 }
 
 /// The text that the node gave.
-pub fn told(status: Status) -> anyhow::Error {
+pub(super) fn told(status: Status) -> anyhow::Error {
     anyhow!("{}", status.message())
 }
 

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use std::time::Duration;
 
 #[derive(Subcommand)]
-pub enum Cluster {
+pub(super) enum Cluster {
     /// Make a cluster of the node behind the socket; prints the first root key and a join token.
     Init(Init),
     /// Let the node behind the socket join the cluster of a peer.
@@ -22,7 +22,7 @@ pub enum Cluster {
 }
 
 #[derive(Args)]
-pub struct Init {
+pub(super) struct Init {
     #[command(flatten)]
     admin: Admin,
     /// Default: generated.
@@ -34,7 +34,7 @@ pub struct Init {
 }
 
 #[derive(Args)]
-pub struct Join {
+pub(super) struct Join {
     #[command(flatten)]
     admin: Admin,
     /// RPC address of any member.
@@ -46,7 +46,7 @@ pub struct Join {
 }
 
 #[derive(Args)]
-pub struct Bootstrap {
+pub(super) struct Bootstrap {
     #[command(flatten)]
     admin: Admin,
     /// k+m, for example 4+2. Default: the widest that survives the loss of a failure domain.
@@ -61,13 +61,13 @@ pub struct Bootstrap {
 }
 
 #[derive(Args)]
-pub struct Token {
+pub(super) struct Token {
     #[command(flatten)]
     admin: Admin,
 }
 
 impl Cluster {
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Init(command) => command.run().await,
             Self::Join(command) => command.run().await,

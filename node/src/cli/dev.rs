@@ -33,7 +33,7 @@ const GROUPS: u32 = 2;
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
-pub struct Dev {
+pub(super) struct Dev {
     /// Where everything is kept; used again by the next run.
     #[arg(long, value_name = "DIR", default_value = "./ashlar-data")]
     dir: PathBuf,
@@ -80,7 +80,7 @@ struct Saved {
 }
 
 impl Dev {
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         if self.nodes == 0 || self.nodes > NODES_MAX {
             bail!("--nodes takes 1 to {NODES_MAX}");
         }

@@ -10,7 +10,7 @@ use ashlar_proto::admin as wire;
 use clap::{Args, Subcommand};
 
 #[derive(Args)]
-pub struct Explain {
+pub(super) struct Explain {
     bucket: String,
     key: String,
     /// Version id. Default: the latest.
@@ -21,13 +21,13 @@ pub struct Explain {
 }
 
 #[derive(Subcommand)]
-pub enum User {
+pub(super) enum User {
     /// Make a user with an access key, or give an existing one another key.
     Create(CreateUser),
 }
 
 #[derive(Args)]
-pub struct CreateUser {
+pub(super) struct CreateUser {
     /// Canonical id, shown as Owner.ID.
     #[arg(long)]
     id: String,
@@ -47,7 +47,7 @@ pub struct CreateUser {
 }
 
 impl Explain {
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let request = wire::ExplainRequest { bucket: self.bucket, key: self.key, version: self.version_id };
         let reply = connect(&self.admin.admin).await?.explain(request).await.map_err(told)?.into_inner();
         if self.admin.json {
@@ -86,7 +86,7 @@ impl Explain {
 }
 
 impl User {
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let Self::Create(command) = self;
         let request = wire::CreateUserRequest {
             id: command.id,

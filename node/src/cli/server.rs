@@ -7,7 +7,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Args)]
-pub struct Server {
+pub(super) struct Server {
     /// The node's configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -17,7 +17,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config)?;
         let env = Env::real();
         let budgets = Budgets::of(config.memory_limit);

@@ -9,13 +9,13 @@ use ashlar_proto::admin as wire;
 use clap::Args;
 
 #[derive(Args)]
-pub struct Status {
+pub(super) struct Status {
     #[command(flatten)]
     admin: Admin,
 }
 
 impl Status {
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut client = connect(&self.admin.admin).await?;
         let reply = client.status(wire::StatusRequest {}).await.map_err(told)?.into_inner();
         if self.admin.json {
@@ -83,7 +83,7 @@ fn list(nodes: &[u32]) -> String {
 }
 
 /// Three significant digits with a binary unit.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut whole, mut rest, mut unit) = (bytes, 0, 0);
     while whole >= 1024 && unit + 1 < units.len() {
