@@ -32,6 +32,7 @@ const CUTS: usize = 3;
 const WRITERS: usize = 4;
 const KEYS_PER_WRITER: u64 = 10;
 const SIZES: [u64; 4] = [600, 9 << 10, 70 << 10, 600 << 10];
+const UNFLUSHED: &[u8] = b"only in memory";
 const ACKED_KEYS: usize = 25;
 const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
 const IMAGE_LEN: u64 = 4 << 30;
@@ -82,15 +83,17 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
             Ok(if acked >= goal { Probe::Done(()) } else { Probe::NotYet(format!("{acked} keys are")) })
         })
         .await?;
-        // What nobody flushed must be gone, or the cut was none.
-        let unflushed = volume.mount.join("unflushed");
-        std::fs::write(&unflushed, "only in memory")?;
+        // What nobody flushed must be gone, or the cut was none. Its name may survive: the writers' flushes commit the
+        // journal they share. A name of its own for each cut, because ext4 flushes a file that replaces its contents.
+        let unflushed = volume.mount.join(format!("unflushed-{cut}"));
+        std::fs::write(&unflushed, UNFLUSHED)?;
         stop.store(true, Ordering::SeqCst);
         volume.shut_down()?;
         running.kill().await?;
         workers::join_all(writers).await?;
         volume.remount()?;
-        ensure!(!unflushed.exists(), "an unflushed file survived: this was no power cut");
+        let left = std::fs::read(&unflushed).unwrap_or_default();
+        ensure!(left != UNFLUSHED, "unflushed bytes survived: this was no power cut");
     }
     let running = dev.start().await.context("after the last cut")?;
     check_ledger(&ledger, &running.client()?).await.context("after the last cut")?;
