@@ -17,13 +17,13 @@ use crate::{
         record::{CompletedRecord, ManifestRecord, ObjectRecord, PartRecord, Stored, UploadRecord},
     },
 };
+use ashlar_hashing::{combine_crc64nvme, multipart_etag};
 use ashlar_types::{
     ChecksumAlgorithm, ChecksumKind, CompletedPart, ETag, ExtentSource, Manifest, ObjectChecksum, PartInfo,
     ShardOwner,
     limits::{OBJECT_MAX_LEN, PART_MIN_LEN, PART_NUMBER_MAX, PUT_MAX_LEN},
 };
 use bytes::{Bytes, BytesMut};
-use md5::{Digest, Md5};
 
 /// Parts that were accepted cannot make too large an object.
 const _: () = assert!(PUT_MAX_LEN * PART_NUMBER_MAX as u64 <= OBJECT_MAX_LEN);
@@ -183,11 +183,7 @@ fn object_checksum(
 
 /// MD5 over the binary MD5s of the parts.
 fn tag(listed: &[(u16, &PartRecord)]) -> ETag {
-    let mut md5 = Md5::new();
-    for (_, part) in listed {
-        md5.update(part.md5);
-    }
-    ETag::from_parts_md5(md5.finalize().into(), listed.len())
+    multipart_etag(listed.iter().map(|(_, part)| part.md5))
 }
 
 fn assemble(listed: &[(u16, &PartRecord)]) -> Assembled {
@@ -204,7 +200,7 @@ fn assemble(listed: &[(u16, &PartRecord)]) -> Assembled {
         }
         whole.inline.extend_from_slice(&part.content.inline);
         whole.infos.push(part.info(*number));
-        whole.crc64 = checksum::combine_crc64(whole.crc64, part.crc64, part.size);
+        whole.crc64 = combine_crc64nvme(whole.crc64, part.crc64, part.size);
         whole.size += part.size;
     }
     whole
