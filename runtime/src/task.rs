@@ -55,10 +55,12 @@ impl TaskHandle {
         Self { inner: Some(handle) }
     }
 
-    /// Waits for the end. A panic of the task is resumed here.
+    /// Waits for the end. A panic of the task is resumed here. Dropping the future aborts the task.
     pub async fn join(mut self) {
-        if let Some(inner) = self.inner.take()
-            && let Err(error) = inner.await
+        let Some(inner) = &mut self.inner else { return };
+        let result = inner.await;
+        self.inner = None;
+        if let Err(error) = result
             && error.is_panic()
         {
             std::panic::resume_unwind(error.into_panic());
@@ -139,5 +141,24 @@ impl WorkerHandle {
         {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClockExt, RealClock};
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn giving_up_on_a_join_aborts_the_task() {
+        let (held, dropped) = oneshot::channel::<()>();
+        let task = Tasks::real().spawn("test", async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        assert!(RealClock::new().timeout(Duration::from_millis(10), task.join()).await.is_err());
+        assert!(dropped.await.is_err(), "the task was dropped, and its end of the channel with it");
     }
 }
