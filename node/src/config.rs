@@ -12,8 +12,8 @@ use std::{
 
 /// Default of `memory_limit` on machines with 16 GiB or more; a quarter of the memory on smaller ones.
 const MEMORY_LIMIT_MAX: u64 = 4 * GIB;
-/// Below this a node cannot hold the rows of a few concurrent requests.
-const MEMORY_LIMIT_MIN: u64 = 64 * MIB;
+/// Below this a node cannot hold its metadata and the rows of a few concurrent requests.
+pub const MEMORY_LIMIT_MIN: u64 = 256 * MIB;
 
 /// A validated node configuration.
 #[derive(Clone, Debug)]
@@ -173,7 +173,7 @@ impl Config {
             None => default_memory_limit(),
         };
         if memory_limit < MEMORY_LIMIT_MIN {
-            return Err(wrong("memory_limit", format!("is {memory_limit} bytes; give at least 64 MiB")));
+            return Err(wrong("memory_limit", format!("is {memory_limit} bytes; give at least 256 MiB")));
         }
         Ok(Self {
             data_dir: file.data_dir,
@@ -229,7 +229,7 @@ mod tests {
             (GOOD.replace("labels", "lables"), "lables"),
             (GOOD.replace("rack", "rak"), "rak"),
             (GOOD.replace("\"1GiB\"", "\"1GB\""), "unknown unit `GB`"),
-            (GOOD.replace("\"1GiB\"", "1000"), "at least 64 MiB"),
+            (GOOD.replace("\"1GiB\"", "1000"), "at least 256 MiB"),
             (GOOD.replace("/mnt/d2", "/mnt/d1"), "named twice"),
             (GOOD.replace("9000\"", "9000x\""), "s3_listen"),
             (format!("{GOOD}\ns3 = {{ sigv2 = true }}"), "s3.sigv2"),

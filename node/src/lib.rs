@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod backend;
 pub mod buckets;
+pub mod budgets;
 pub mod capacity;
 pub mod cli;
 pub mod config;

@@ -5,14 +5,15 @@
 
 use crate::{
     backend::NodeBackend,
+    budgets::Budgets,
     config::Config,
     identity::Identity,
-    running::{Budgets, Running, until},
+    running::{Running, until},
     start::StartError,
 };
 use ashlar_rpc::RpcIdentity;
 use ashlar_runtime::{Env, Listener, TaskSet};
-use ashlar_s3api::{S3Config, S3Service};
+use ashlar_s3api::{ConnectionLimits, S3Config, S3Service};
 use ashlar_storage::DriveStore;
 use std::{
     fmt::Debug,
@@ -118,6 +119,7 @@ impl Node {
             host_id: format!("ashlar-{}", shared.addresses.s3),
             region: shared.config.region.clone(),
             conformance: shared.config.conformance,
+            connections: ConnectionLimits { open_max: shared.budgets.connections, ..Default::default() },
             ..S3Config::default()
         };
         let service = Arc::new(S3Service::new(backend, env.clone(), s3_config));

@@ -2,6 +2,7 @@
 
 use crate::{
     buckets::Buckets,
+    budgets::Budgets,
     config::Config,
     drives::Drives,
     entry::Entry,
@@ -20,29 +21,20 @@ use ashlar_proto::{
     node::node_service_server::NodeServiceServer, shard::shard_service_server::ShardServiceServer,
 };
 use ashlar_rpc::{Peers, Routes, RpcIdentity};
-use ashlar_runtime::{ByteBudget, Env, Listener, TaskSet};
+use ashlar_runtime::{Env, Listener, TaskSet};
 use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore};
 use ashlar_types::{GroupId, MapEpoch};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
+/// Reader threads of a drive: one a core, because each keeps buffers of its own in the allocator; enough at the least
+/// that one slow read does not hold up the next.
+const READERS_MIN: usize = 2;
+/// A drive serves no more reads at once any faster.
+const READERS_MAX: usize = 8;
 /// One try of a group that may still be electing.
 const READY_STEP: Duration = Duration::from_secs(5);
 const READY_PAUSE: Duration = Duration::from_millis(50);
-
-/// Memory of the two roles that hold payloads, apart so that a shard server never waits for a gateway.
-#[derive(Clone, Debug)]
-pub struct Budgets {
-    pub gateway: ByteBudget,
-    pub shards: ByteBudget,
-}
-
-impl Budgets {
-    /// Half for gateways, a quarter for shard servers; the rest is for Raft, the engines and the code.
-    pub fn of(memory_limit: u64) -> Self {
-        Self { gateway: ByteBudget::new(memory_limit / 2), shards: ByteBudget::new(memory_limit / 4) }
-    }
-}
 
 pub struct Running {
     pub identity: Identity,
@@ -199,6 +191,8 @@ pub async fn until(mut flag: watch::Receiver<bool>) {
 async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<Drives, StartError> {
     let mut stores = BTreeMap::new();
     let capacities = crate::capacity::capacities(config, env)?;
+    let cores = std::thread::available_parallelism().map_or(READERS_MIN, NonZeroUsize::get);
+    let readers = cores.clamp(READERS_MIN, READERS_MAX);
     for (drive, capacity) in config.drives.iter().zip(capacities) {
         let found = DriveStore::identity(&env.disk, &drive.path)
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
@@ -217,7 +211,7 @@ async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<
             return Err(StartError::UnknownDrive { path: drive.path.clone(), uuid: found.drive });
         };
         let expect = DriveIdentity { cluster: identity.cluster, drive: found.drive };
-        let options = DriveOptions { capacity: Some(capacity), ..DriveOptions::default() };
+        let options = DriveOptions { capacity: Some(capacity), readers };
         let store = DriveStore::open(env, &drive.path, expect, options)
             .await
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;

@@ -33,7 +33,7 @@ pub struct ShardService {
 }
 
 /// Memory that one open stream may hold: what is read from a drive or waits for it, and what HTTP/2 has in flight.
-const STREAM_BYTES: u64 = 1 << 20;
+const STREAM_BYTES: u64 = 512 << 10;
 
 /// Checks at the opening of a shard that the drive holds the slot under the interval the writer saw. A handoff
 /// holds no slot of the placement group, so only the interval is checked for drives outside the acting set.

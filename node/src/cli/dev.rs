@@ -5,12 +5,12 @@
 
 use super::parse_duration;
 use crate::{
+    budgets::Budgets,
     config::{Config, DriveConfig, default_memory_limit},
     forming::Choices,
     identity::write_durably,
     node::Node,
     ready,
-    running::Budgets,
 };
 use anyhow::{Context, bail};
 use ashlar_placement::{Labels, Phase};

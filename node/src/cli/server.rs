@@ -1,6 +1,6 @@
 //! `ashlar server`.
 
-use crate::{config::Config, node::Node, ready, running::Budgets};
+use crate::{budgets::Budgets, config::Config, node::Node, ready};
 use anyhow::Context;
 use ashlar_runtime::Env;
 use clap::Args;

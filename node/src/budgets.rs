@@ -1,0 +1,55 @@
+//! How one process's `memory_limit` is divided.
+//!
+//! Each role has a share of its own, so that a shard server never waits for a gateway. A share is taken before the
+//! bytes it stands for are read; without it the answer is `503 SlowDown`.
+
+use ashlar_runtime::ByteBudget;
+use ashlar_types::limits::{KIB, MIB};
+
+/// Code, stacks, engines' caches and Raft: what a node has before the first request, measured with three metadata
+/// groups, and a quarter more.
+const BASE_BYTES: u64 = 128 * MIB;
+/// What one client connection may hold in hyper's buffers, both ways.
+const CONNECTION_BYTES: u64 = 512 * KIB;
+const CONNECTIONS_MAX: u64 = 4096;
+
+/// Shared by all nodes of the process.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    /// Rows of requests.
+    pub gateway: ByteBudget,
+    /// Streams of shards for other nodes.
+    pub shards: ByteBudget,
+    /// Client connections; more wait in the listener's queue.
+    pub connections: usize,
+}
+
+impl Budgets {
+    /// Half of what is left for requests, a quarter for shards, a quarter for connections.
+    pub fn of(memory_limit: u64) -> Self {
+        let payload = memory_limit.saturating_sub(BASE_BYTES);
+        let connections = (payload / 4 / CONNECTION_BYTES).clamp(1, CONNECTIONS_MAX);
+        Self {
+            gateway: ByteBudget::new(payload / 2),
+            shards: ByteBudget::new(payload / 4),
+            connections: usize::try_from(connections).expect("at most CONNECTIONS_MAX"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MEMORY_LIMIT_MIN;
+
+    #[test]
+    fn the_shares_never_exceed_the_limit() {
+        for limit in [MEMORY_LIMIT_MIN, 1 << 30, 4 << 30, 64 << 30] {
+            let budgets = Budgets::of(limit);
+            let connections = u64::try_from(budgets.connections).unwrap() * CONNECTION_BYTES;
+            let sum = BASE_BYTES + budgets.gateway.limit() + budgets.shards.limit() + connections;
+            assert!(sum <= limit, "{sum} of {limit}");
+            assert!(budgets.connections >= 64);
+        }
+    }
+}
