@@ -38,10 +38,12 @@ pub trait Buckets: Send + Sync + 'static {
         location: &str,
     ) -> Result<BucketInfo, ObjectError>;
 
+    /// To find out whose it is and where. It may have been deleted a moment ago: whatever is then asked of it says so.
     async fn bucket(&self, name: &BucketName) -> Result<BucketInfo, ObjectError>;
 
     async fn delete_bucket(&self, name: &BucketName) -> Result<(), ObjectError>;
 
+    /// Linearizable; also tells for certain whether the bucket is there.
     async fn versioning(&self, name: &BucketName) -> Result<Versioning, ObjectError>;
 
     /// Never back to `Unversioned`.

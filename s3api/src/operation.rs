@@ -41,9 +41,9 @@ pub(crate) async fn dispatch(call: Call<'_>) -> S3Result<Answer> {
     match call.operation {
         Operation::ListBuckets => list_buckets::handle(call).await,
         Operation::CreateBucket => create_bucket::handle(call).await,
-        Operation::HeadBucket => head_bucket::handle(&call),
+        Operation::HeadBucket => head_bucket::handle(call).await,
         Operation::DeleteBucket => delete_bucket::handle(call).await,
-        Operation::GetBucketLocation => get_bucket_location::handle(&call),
+        Operation::GetBucketLocation => get_bucket_location::handle(call).await,
         Operation::GetBucketVersioning => get_bucket_versioning::handle(call).await,
         Operation::PutBucketVersioning => put_bucket_versioning::handle(call).await,
         Operation::ListObjects => list_objects::handle(call).await,

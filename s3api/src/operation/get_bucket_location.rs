@@ -2,7 +2,9 @@
 
 use crate::{answer::Answer, call::Call, error::S3Result, xml::S3_NAMESPACE};
 
-pub(super) fn handle(call: &Call<'_>) -> S3Result<Answer> {
+pub(super) async fn handle(call: Call<'_>) -> S3Result<Answer> {
+    // As for HeadBucket: the bucket may have come from a cache.
+    call.service.backend.versioning(call.bucket_name()).await?;
     let location = match call.bucket().location.as_str() {
         "us-east-1" => "",
         location => location,
