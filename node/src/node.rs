@@ -8,7 +8,7 @@ use crate::{
     budgets::Budgets,
     config::Config,
     identity::Identity,
-    running::{Running, until},
+    running::{Running, recognise, until},
     start::StartError,
 };
 use ashlar_rpc::RpcIdentity;
@@ -65,19 +65,8 @@ impl Node {
     /// Binds, opens and serves. `budgets` may be shared by several nodes of one process.
     pub async fn start(config: Config, env: Env, budgets: Budgets) -> Result<Self, StartError> {
         let unusable = |source| StartError::DataDir { path: config.data_dir.clone(), source };
-        env.disk.create_dir_all(&config.data_dir).map_err(unusable)?;
-        let lock = env.disk.lock(&config.data_dir.join("lock")).map_err(|error| {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                StartError::DataDirLocked { path: config.data_dir.clone() }
-            } else {
-                unusable(error)
-            }
-        })?;
-        let identity = Identity::load(&*env.disk, &config.data_dir)?;
-        if identity.is_none() {
-            check_unused(&config, &env)?;
-        }
-
+        // Looked at before anything is made, and again under the lock.
+        check(&config, &env)?;
         let s3 = listen(&env, config.s3_listen, "S3", "s3_listen").await?;
         let rpc = ashlar_rpc::bind(&env, &config.rpc_listen.to_string())
             .await
@@ -86,6 +75,16 @@ impl Node {
             Some(address) => Some(listen(&env, address, "metrics", "metrics_listen").await?),
             None => None,
         };
+
+        env.disk.create_dir_all(&config.data_dir).map_err(unusable)?;
+        let lock = env.disk.lock(&config.data_dir.join("lock")).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                StartError::DataDirLocked { path: config.data_dir.clone() }
+            } else {
+                unusable(error)
+            }
+        })?;
+        let identity = check(&config, &env)?;
         let admin_path = config.data_dir.join(ADMIN_SOCKET);
         let admin = env.net.listen_unix(&admin_path).await.map_err(unusable)?;
 
@@ -107,8 +106,12 @@ impl Node {
             addresses,
             rpc: Mutex::new(Some(rpc)),
         });
-        if let Some(identity) = identity {
-            shared.run(identity).await?;
+        if let Some(identity) = identity
+            && let Err(error) = shared.run(identity).await
+        {
+            // A socket that is left is replaced by the next start.
+            let _ = env.disk.unlink(&shared.addresses.admin);
+            return Err(error);
         }
 
         let (stop, stopped) = watch::channel(false);
@@ -193,16 +196,25 @@ impl Shared {
     }
 }
 
-/// A node without an identity takes empty directories only.
-fn check_unused(config: &Config, env: &Env) -> Result<(), StartError> {
-    for drive in &config.drives {
-        let found = DriveStore::identity(&env.disk, &drive.path)
-            .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
-        if let Some(found) = found {
-            return Err(StartError::UnknownDrive { path: drive.path.clone(), uuid: found.drive });
+/// Who the node is, with its drives in place: its own, or empty directories for one that is nobody yet. Changes
+/// nothing.
+fn check(config: &Config, env: &Env) -> Result<Option<Identity>, StartError> {
+    let identity = Identity::load(&*env.disk, &config.data_dir)?;
+    match &identity {
+        Some(identity) => {
+            recognise(config, env, identity)?;
+        }
+        None => {
+            for drive in &config.drives {
+                let found = DriveStore::identity(&env.disk, &drive.path)
+                    .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
+                if let Some(found) = found {
+                    return Err(StartError::UnknownDrive { path: drive.path.clone(), uuid: found.drive });
+                }
+            }
         }
     }
-    Ok(())
+    Ok(identity)
 }
 
 async fn listen(

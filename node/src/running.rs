@@ -3,7 +3,7 @@
 use crate::{
     buckets::Buckets,
     budgets::Budgets,
-    config::Config,
+    config::{Config, DriveConfig},
     drives::Drives,
     entry::Entry,
     health::{GroupView, Health},
@@ -23,7 +23,7 @@ use ashlar_proto::{
 use ashlar_rpc::{Peers, Routes, RpcIdentity};
 use ashlar_runtime::{Env, Listener, TaskSet};
 use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore};
-use ashlar_types::{GroupId, MapEpoch};
+use ashlar_types::{DriveId, GroupId, MapEpoch};
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -188,34 +188,43 @@ pub async fn until(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|raised| *raised).await;
 }
 
-async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<Drives, StartError> {
-    let mut stores = BTreeMap::new();
-    let capacities = crate::capacity::capacities(config, env)?;
-    let cores = std::thread::available_parallelism().map_or(READERS_MIN, NonZeroUsize::get);
-    let readers = cores.clamp(READERS_MIN, READERS_MAX);
-    for (drive, capacity) in config.drives.iter().zip(capacities) {
+/// The configured drives as the cluster knows them, in the order of the configuration. Changes nothing.
+pub fn recognise(
+    config: &Config,
+    env: &Env,
+    identity: &Identity,
+) -> Result<Vec<(DriveId, DriveIdentity)>, StartError> {
+    let recognise = |drive: &DriveConfig| {
+        let path = || drive.path.clone();
         let found = DriveStore::identity(&env.disk, &drive.path)
-            .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
-        let Some(found) = found else {
-            return Err(StartError::DriveMissing { path: drive.path.clone() });
-        };
+            .map_err(|source| StartError::Drive { path: path(), source })?
+            .ok_or_else(|| StartError::DriveMissing { path: path() })?;
         if found.cluster != identity.cluster {
             return Err(StartError::ForeignDrive {
-                path: drive.path.clone(),
+                path: path(),
                 found: found.cluster,
                 ours: identity.cluster,
             });
         }
         let known = identity.drives.iter().find(|known| known.uuid == found.drive);
-        let Some(known) = known else {
-            return Err(StartError::UnknownDrive { path: drive.path.clone(), uuid: found.drive });
-        };
-        let expect = DriveIdentity { cluster: identity.cluster, drive: found.drive };
+        let known = known.ok_or_else(|| StartError::UnknownDrive { path: path(), uuid: found.drive })?;
+        Ok((known.id, found))
+    };
+    config.drives.iter().map(recognise).collect()
+}
+
+async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<Drives, StartError> {
+    let recognised = recognise(config, env, identity)?;
+    let capacities = crate::capacity::capacities(config, env)?;
+    let cores = std::thread::available_parallelism().map_or(READERS_MIN, NonZeroUsize::get);
+    let readers = cores.clamp(READERS_MIN, READERS_MAX);
+    let mut stores = BTreeMap::new();
+    for ((drive, (id, expect)), capacity) in config.drives.iter().zip(recognised).zip(capacities) {
         let options = DriveOptions { capacity: Some(capacity), readers };
         let store = DriveStore::open(env, &drive.path, expect, options)
             .await
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
-        stores.insert(known.id, store);
+        stores.insert(id, store);
     }
     Ok(Drives::new(stores))
 }

@@ -95,7 +95,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Every path below `dir` with what it holds. Sockets and empty lock files hold nothing: they are left out.
+/// Every path below `dir` with what it holds.
 fn snapshot(dir: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![dir.to_owned()];
@@ -108,12 +108,7 @@ fn snapshot(dir: &Path) -> Result<BTreeMap<PathBuf, String>> {
                 "a directory".to_owned()
             } else if kind.is_file() {
                 let bytes = std::fs::read(&path)?;
-                if bytes.is_empty() && path.file_name() == Some("lock".as_ref()) {
-                    continue;
-                }
                 hex(&Sha256::digest(bytes))
-            } else if kind.is_socket() {
-                continue;
             } else {
                 format!("{kind:?}")
             };
