@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     net::TcpListener,
-    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
