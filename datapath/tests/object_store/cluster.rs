@@ -2,6 +2,7 @@
 
 use ashlar_datapath::{ShardError, ShardIo, ShardSink, ShardSource, Unit};
 use ashlar_hashing::crc64nvme;
+use ashlar_runtime::Tasks;
 use ashlar_types::{DriveId, ShardId, ShardMeta, ShardStat};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,8 +10,12 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+
+/// Real time after which a test that waits has failed.
+pub const WATCHDOG: Duration = Duration::from_secs(20);
 
 /// What is wrong with a drive.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +51,7 @@ struct Drive {
     faults: Faults,
     shards: BTreeMap<ShardId, StoredShard>,
     appended: usize,
+    opens: usize,
     commits: usize,
     gets: usize,
     handed_out: usize,
@@ -82,6 +88,11 @@ impl Drives {
 
     /// Waits until the drives are as wanted.
     pub async fn until(&self, wanted: impl Fn(&Self) -> bool) {
+        let waiting = self.until_forever(wanted);
+        tokio::time::timeout(WATCHDOG, waiting).await.expect("the drives become as the test wants them");
+    }
+
+    async fn until_forever(&self, wanted: impl Fn(&Self) -> bool) {
         let mut changed = self.0.changed.subscribe();
         while !wanted(self) {
             changed.changed().await.unwrap();
@@ -89,7 +100,7 @@ impl Drives {
     }
 
     async fn until_faults(&self, drive: DriveId, wanted: impl Fn(&Faults) -> bool) {
-        self.until(|drives| wanted(&drives.faults(drive))).await;
+        self.until_forever(|drives| wanted(&drives.faults(drive))).await;
     }
 
     pub fn faults(&self, drive: DriveId) -> Faults {
@@ -137,6 +148,10 @@ impl Drives {
         self.lock()[&drive].appended
     }
 
+    pub fn opens(&self) -> usize {
+        self.lock().values().map(|drive| drive.opens).sum()
+    }
+
     pub fn commits(&self) -> usize {
         self.lock().values().map(|drive| drive.commits).sum()
     }
@@ -169,6 +184,7 @@ impl Faults {
 #[async_trait]
 impl ShardIo for Drives {
     async fn put(&self, drive: DriveId, meta: ShardMeta) -> Result<Box<dyn ShardSink>, ShardError> {
+        self.change(drive, |drive| drive.opens += 1);
         let faults = self.faults(drive);
         faults.check()?;
         if faults.full {
@@ -251,7 +267,19 @@ impl ShardSink for Sink {
         Ok(())
     }
 
+    /// A drive that was asked goes on, whether or not anybody waits.
     async fn commit(self: Box<Self>) -> Result<(), ShardError> {
+        let (done, result) = oneshot::channel();
+        let commit = async move {
+            let _ = done.send(self.store().await);
+        };
+        Tasks::real().spawn("commit", commit).detach();
+        result.await.unwrap()
+    }
+}
+
+impl Sink {
+    async fn store(self: Box<Self>) -> Result<(), ShardError> {
         self.drives.until_faults(self.drive, |faults| !faults.holds_commit).await;
         let faults = self.drives.faults(self.drive);
         faults.check()?;

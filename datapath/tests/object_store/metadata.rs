@@ -1,5 +1,6 @@
 //! Metadata without Raft: one state machine in memory, whose calls can fail.
 
+use crate::cluster::WATCHDOG;
 use ashlar_metadata::{
     MetadataApi, MetadataError,
     command::{Command, Done, Entry, Outcome, PartitionCommand},
@@ -77,10 +78,10 @@ impl Metadata {
     /// Waits until so many proposals of a kind have arrived.
     pub async fn until_proposed(&self, wanted: impl Fn(&Command) -> bool, count: usize) {
         let mut proposals = self.proposals.subscribe();
-        proposals
-            .wait_for(|proposals| proposals.iter().filter(|command| wanted(command)).count() >= count)
-            .await
-            .unwrap();
+        let enough =
+            |proposals: &Vec<Command>| proposals.iter().filter(|command| wanted(command)).count() >= count;
+        let waiting = tokio::time::timeout(WATCHDOG, proposals.wait_for(enough)).await;
+        waiting.expect("the command is proposed").unwrap();
     }
 }
 

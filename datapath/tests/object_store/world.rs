@@ -2,7 +2,7 @@
 
 use crate::{
     clock::{SeededRng, TestClock},
-    cluster::Drives,
+    cluster::{Drives, WATCHDOG},
     metadata::Metadata,
 };
 use ashlar_datapath::{ObjectStore, Settings};
@@ -160,9 +160,12 @@ impl World {
 
     /// Waits for the ends of background work, which hold memory.
     pub async fn until_memory_is_free(&self) {
-        while self.store.live_row_bytes() > 0 || self.memory.available() < self.memory.limit() {
-            tokio::task::yield_now().await;
-        }
+        let free = async {
+            while self.store.live_row_bytes() > 0 || self.memory.available() < self.memory.limit() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WATCHDOG, free).await.expect("all memory is given back");
     }
 }
 
