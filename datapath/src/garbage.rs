@@ -25,6 +25,11 @@ use std::{
 /// Shards of one delete call: a message and a flush of reasonable size.
 const DELETE_BATCH: usize = 1024;
 
+/// While the oldest rows all wait for a drive that is away, later ones would keep their space on the others: a pass
+/// without any row done looks at so many times as many rows, so many times.
+const WIDENING: u32 = 8;
+const WIDENINGS: u32 = 3;
+
 impl ObjectStore {
     /// One bounded pass over the rows that have been garbage for longer than `grace`. Returns how many rows are done;
     /// rows whose drives do not answer stay.
@@ -35,21 +40,35 @@ impl ObjectStore {
         };
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let Some(before) = state.clock.0.checked_sub(grace).map(Timestamp) else { return Ok(0) };
-        let query = Query::Garbage { before, limit: core.settings.garbage_rows };
-        let Answer::Garbage(rows) = core.query(group, query).await? else { return Err(WRONG_ANSWER) };
-        if rows.is_empty() {
-            self.tick_if_waiting(group).await?;
-            return Ok(0);
+        let mut limit = core.settings.garbage_rows.max(1);
+        for _ in 0..WIDENINGS {
+            let Answer::Garbage(rows) = core.query(group, Query::Garbage { before, limit }).await? else {
+                return Err(WRONG_ANSWER);
+            };
+            let fetched = rows.len();
+            let done = self.collect_rows(group, rows).await?;
+            let is_last = fetched < usize::try_from(limit).unwrap_or(usize::MAX);
+            if fetched == 0 {
+                self.tick_if_waiting(group).await?;
+            }
+            if done > 0 || is_last {
+                return Ok(done);
+            }
+            limit = limit.saturating_mul(WIDENING);
         }
+        Ok(0)
+    }
+
+    /// Returns how many of the rows are done.
+    async fn collect_rows(&self, group: GroupId, rows: Vec<GarbageRow>) -> Result<usize, ObjectError> {
+        let core = &self.0;
         let map = core.map();
         let failed = delete_shards(core, shards_by_drive(&map, &rows)).await;
-        let done: Vec<_> = rows
-            .iter()
-            .filter(|row| {
-                !row.blobs.iter().any(|blob| shards(&map, blob).any(|(drive, _)| failed.contains(&drive)))
-            })
-            .map(|row| row.id)
-            .collect();
+        let is_done = |row: &&GarbageRow| {
+            let mut places = row.blobs.iter().flat_map(|blob| shards(&map, blob));
+            !places.any(|(drive, _)| failed.contains(&drive))
+        };
+        let done: Vec<_> = rows.iter().filter(is_done).map(|row| row.id).collect();
         let count = done.len();
         if count > 0 {
             core.propose(group, None, PartitionCommand::GarbageDone { rows: done }).await?;

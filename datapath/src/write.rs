@@ -89,12 +89,15 @@ fn worst_case(core: &Core, coding: &Coding, len: Option<u64>) -> u64 {
     let in_flight =
         u64::try_from(core.settings.queue_units.max(core.settings.replay_rows)).unwrap_or(u64::MAX);
     let rows = in_flight.saturating_add(ROWS_BESIDE_QUEUE);
-    let rows = match len {
+    let (rows, row_len, frame) = match len {
         Some(len) if len <= INLINE_MAX => return 2 * INLINE_MAX,
-        Some(len) => rows.min(len.div_ceil(coding.profile.row_len())),
-        None => rows,
+        Some(len) => {
+            let rows = rows.min(len.div_ceil(coding.profile.row_len()));
+            (rows, coding.coded_len(len), FRAME_RESERVE.min(len))
+        }
+        None => (rows, coding.coded_len(u64::MAX), FRAME_RESERVE),
     };
-    rows.saturating_mul(coding.coded_row_len()).saturating_add(FRAME_RESERVE)
+    rows.saturating_mul(row_len).saturating_add(frame)
 }
 
 /// The whole body if it is small enough to go into its commit.

@@ -83,17 +83,20 @@ fn inline_piece(plan: &ReadPlan, section: &Section<'_>) -> Result<Piece, ObjectE
 fn worst_case(core: &Core, plan: &ReadPlan) -> Result<u64, ObjectError> {
     let ahead = u64::try_from(core.settings.read_ahead_rows.max(1)).unwrap_or(u64::MAX);
     let mut worst = 0;
-    let mut last_profile = None;
+    let mut last_seen = None;
     for section in plan.sections() {
         let ExtentSource::Blob { blob, .. } = &section.entry.source else { continue };
-        if last_profile == Some(blob.profile) {
+        // The parts of an object are mostly alike.
+        if last_seen == Some((blob.profile, blob.len)) {
             continue;
         }
-        last_profile = Some(blob.profile);
+        last_seen = Some((blob.profile, blob.len));
         let coding = Coding::of(core, blob.profile)?;
+        let row_len = coding.profile.row_len();
         // One more than the bytes fill: a range may begin in the middle of a row.
-        let rows = plan.range.len().div_ceil(coding.profile.row_len()) + 1;
-        worst = worst.max(rows.min(ahead + ROWS_BESIDE_AHEAD) * coding.coded_row_len());
+        let rows = (plan.range.len().div_ceil(row_len) + 1).min(ahead + ROWS_BESIDE_AHEAD);
+        let rows = if plan.content.manifest.len() <= row_len { 1 } else { rows };
+        worst = worst.max(rows * coding.coded_len(blob.len));
     }
     Ok(worst)
 }

@@ -51,9 +51,10 @@ impl Coding {
         Ok(Self { profile_id, profile, geometry, codec })
     }
 
-    /// Bytes of a row with its parity.
-    pub(crate) fn coded_row_len(&self) -> u64 {
-        u64::from(self.profile.stripe_unit()) * u64::from(self.profile.slots())
+    /// Bytes of the longest row of a blob of `len` bytes, with its parity.
+    pub(crate) fn coded_len(&self, len: u64) -> u64 {
+        let row_len = len.clamp(1, self.profile.row_len());
+        u64::from(self.geometry.stripe(row_len, 0).unit_len) * u64::from(self.profile.slots())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What nothing names any more goes away, and nothing else does.
 
-use crate::world::{GROUP, World, ms, world};
+use crate::world::{Choice, GROUP, World, ms, profile, world};
 use ashlar_placement::DriveState;
 use ashlar_types::DriveId;
 use std::time::Duration;
@@ -44,6 +44,28 @@ async fn rows_of_drives_that_do_not_answer_stay_until_they_do() {
         assert_eq!((collect(&world).await, world.garbage_rows()), (1, 0));
         assert_eq!(world.drives.shards(), []);
     }
+}
+
+#[tokio::test]
+async fn rows_that_wait_for_a_drive_do_not_hold_up_the_space_of_others() {
+    let tune = |settings: &mut ashlar_datapath::Settings| settings.garbage_rows = 2;
+    let world = World::new(Choice { tune, ..Choice::of(profile(4, 2, 100, 0)) });
+    for number in 0..10 {
+        let key = format!("k{number}");
+        world.put(&key, &world.bytes(20_000)).await.unwrap();
+        world.delete(&key).await;
+    }
+    world.metadata.pass(GRACE);
+    let away = DriveId(3);
+    world.drives.fault(away, |faults| faults.down = true);
+    assert_eq!((collect(&world).await, world.garbage_rows()), (0, 10));
+    assert!(world.drives.shards().iter().all(|(drive, _)| *drive == away));
+    world.drives.fault(away, |faults| faults.down = false);
+    let mut done = 0;
+    while done < 10 {
+        done += collect(&world).await;
+    }
+    assert_eq!((world.drives.shards(), world.garbage_rows()), (vec![], 0));
 }
 
 #[tokio::test]

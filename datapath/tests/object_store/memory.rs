@@ -40,7 +40,7 @@ async fn a_slow_drive_holds_back_the_body_and_no_memory() {
 
 #[tokio::test]
 async fn a_write_without_memory_is_refused_before_its_body_is_read() {
-    let world = World::new(Choice { profile: profile(4, 2, 10, 0), drives: 6, seed: 1, memory: 256 * 1024 });
+    let world = World::new(Choice { memory: 40 * 1024, ..Choice::of(profile(4, 2, 10, 0)) });
     let untouched = stream::once(async { panic!("the body must not be read") });
     let refused =
         world.store.put_object(&world.bucket, put("k", payload(Box::pin(untouched), Some(1 << 20)))).await;

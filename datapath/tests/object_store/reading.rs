@@ -1,6 +1,6 @@
 //! Reads of what is damaged: right bytes or an error, never others.
 
-use crate::world::{Choice, MEMORY, World, collect, ms, profile, world, world_of};
+use crate::world::{Choice, World, collect, ms, profile, world, world_of};
 use ashlar_metadata::command::{Command, PartitionCommand};
 use ashlar_types::{DriveId, ObjectError, RangeRequest, ShardId, service::Selection};
 use proptest::prelude::*;
@@ -117,7 +117,7 @@ proptest! {
         seed: u64, len in 16_500usize..40_000, flips in 1usize..14, unverified: bool,
     ) {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-            let choice = Choice { profile: profile(3, 2, 2, 500), drives: 6, seed, memory: MEMORY };
+            let choice = Choice { drives: 6, seed, ..Choice::of(profile(3, 2, 2, 500)) };
             let world = World::new(choice);
             let bytes = world.bytes(len);
             world.put("k", &bytes).await.unwrap();

@@ -1,6 +1,6 @@
 //! What was written is what is read: at every edge, in any range, through copies.
 
-use crate::world::{Choice, MEMORY, World, body, collect, get, key, profile, put, world, world_of};
+use crate::world::{Choice, World, body, collect, get, key, profile, put, world, world_of};
 use ashlar_hashing::{EtagHasher, checksum};
 use ashlar_types::{
     BodyFrame, ChecksumAlgorithm, ChecksumKind, ETag, EtagCondition, ObjectError, ObjectMetadata, Profile,
@@ -71,7 +71,7 @@ proptest! {
         ranges in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 12),
     ) {
         let profile = profile(k, m, 2, more);
-        let choice = Choice { profile, drives: 8, seed, memory: MEMORY };
+        let choice = Choice { drives: 8, seed, ..Choice::of(profile) };
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
             let world = World::new(choice);
             let bytes = world.bytes(len);

@@ -42,6 +42,13 @@ pub struct Choice {
     pub drives: u32,
     pub seed: u64,
     pub memory: u64,
+    pub tune: fn(&mut Settings),
+}
+
+impl Choice {
+    pub fn of(profile: Profile) -> Self {
+        Self { profile, drives: u32::from(profile.slots()), seed: 1, memory: MEMORY, tune: |_| {} }
+    }
 }
 
 /// Small units and chunks, so that small objects have many: units of 1 KiB, chunks of `rows` rows and `more` bytes.
@@ -52,12 +59,12 @@ pub fn profile(k: u8, m: u8, rows: u64, more: u64) -> Profile {
 
 /// 4+2 over 8 drives, chunks of two and a half rows.
 pub fn world() -> World {
-    World::new(Choice { profile: profile(4, 2, 2, 2048), drives: 8, seed: 1, memory: MEMORY })
+    World::new(Choice { drives: 8, ..Choice::of(profile(4, 2, 2, 2048)) })
 }
 
 /// As many drives as slots.
 pub fn world_of(profile: Profile) -> World {
-    World::new(Choice { profile, drives: u32::from(profile.slots()), seed: 1, memory: MEMORY })
+    World::new(Choice::of(profile))
 }
 
 fn map(profile: Profile, drives: u32) -> ClusterMap {
@@ -104,7 +111,8 @@ impl World {
             net: Arc::new(RealNet),
         };
         let memory = ByteBudget::new(choice.memory);
-        let settings = Settings::new(memory.clone());
+        let mut settings = Settings::new(memory.clone());
+        (choice.tune)(&mut settings);
         let store = ObjectStore::new(env, metadata.clone(), Arc::new(drives.clone()), settings);
         Self { store, drives, metadata, clock, rng, memory, bucket, profile: choice.profile }
     }

@@ -3,7 +3,7 @@
 use crate::{
     cluster::Drives,
     metadata::Trouble,
-    world::{Choice, GROUP, MEMORY, World, body, broken_body, ms, payload, profile, put, world, world_of},
+    world::{Choice, GROUP, World, body, broken_body, ms, payload, profile, put, world, world_of},
 };
 use ashlar_metadata::command::{Command, PartitionCommand};
 use ashlar_types::{
@@ -113,7 +113,7 @@ async fn a_drive_that_dies_in_a_long_chunk_leaves_one_slot_missing() {
 
 #[tokio::test]
 async fn a_drive_that_takes_no_unit_is_replaced_however_long_the_chunk() {
-    let world = World::new(Choice { profile: profile(4, 2, 100, 0), drives: 8, seed: 5, memory: MEMORY });
+    let world = World::new(Choice { drives: 8, seed: 5, ..Choice::of(profile(4, 2, 100, 0)) });
     for drive in [1, 4] {
         world.drives.fault(DriveId(drive), |faults| faults.fails_at_unit = Some(0));
     }
@@ -141,7 +141,7 @@ async fn a_drive_that_fails_to_flush_a_small_object_is_replaced() {
 fn world_with_wide_rows() -> World {
     use ashlar_types::{FailureDomain, Profile};
     let profile = Profile::new(4, 2, FailureDomain::Drive).unwrap();
-    World::new(Choice { profile, drives: 8, seed: 3, memory: MEMORY })
+    World::new(Choice { drives: 8, seed: 3, ..Choice::of(profile) })
 }
 
 #[tokio::test]
