@@ -245,7 +245,12 @@ impl ShardSource for LocalSource {
     }
 }
 
-/// A shard on its way to another node. The call runs in its own task; this end only fills its queue.
+fn is_stage(reply: Option<&wire::PutReply>, stage: wire::PutStage) -> bool {
+    reply.is_some_and(|reply| reply.stage() == stage)
+}
+
+/// A shard on its way to another node, which has said that its drive takes it. The answer is awaited in a task of its
+/// own; this end only fills the queue.
 struct RemoteSink {
     frames: mpsc::Sender<wire::PutFrame>,
     result: oneshot::Receiver<Result<(), ShardError>>,
@@ -267,10 +272,18 @@ impl RemoteSink {
         let open = wire::Open { drive: drive.0, meta: convert::encode(meta) };
         let open = wire::PutFrame { frame: Some(Frame::Open(open)) };
         frames.send(open).await.map_err(|_| ShardError::Unreachable)?;
+        let mut replies = client.call(node, service.put(ReceiverStream::new(stream))).await?;
+        let opened = match client.env.clock.timeout(CALL_TIMEOUT, replies.message()).await {
+            Ok(Ok(reply)) if is_stage(reply.as_ref(), wire::PutStage::Opened) => Ok(()),
+            Ok(Err(status)) => Err(convert::error_from_wire(&status)),
+            Ok(Ok(_)) | Err(_) => Err(ShardError::Unreachable),
+        };
+        client.remember(node, opened)?;
         let health = client.health.clone();
         let call = client.env.tasks.spawn("shard-put", async move {
-            let outcome = match service.put(ReceiverStream::new(stream)).await {
-                Ok(_) => Ok(()),
+            let outcome = match replies.message().await {
+                Ok(reply) if is_stage(reply.as_ref(), wire::PutStage::Committed) => Ok(()),
+                Ok(_) => Err(ShardError::Unreachable),
                 Err(status) => Err(convert::error_from_wire(&status)),
             };
             if matches!(outcome, Err(ShardError::Unreachable)) {

@@ -13,7 +13,7 @@ use ashlar_proto::shard::{
     self as wire, put_frame::Frame, shard_service_server::ShardService as ShardServiceTrait,
 };
 use ashlar_runtime::{ByteBudget, Env};
-use ashlar_storage::ShardUnit;
+use ashlar_storage::{ShardUnit, ShardWriter};
 use ashlar_types::{DriveId, ShardMeta};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -54,47 +54,68 @@ pub fn check_open(map: &ClusterMap, drive: DriveId, meta: &ShardMeta) -> Result<
     if elsewhere && !owns(own_slot) { Err(ShardError::NotMine) } else { Ok(()) }
 }
 
+fn refuse(error: ShardError) -> Status {
+    convert::error_to_wire(&error)
+}
+
+/// Units up to Commit, each handed on only after the drive's queue took the one before. Without Commit nothing is kept.
+async fn write_frames(mut frames: Streaming<wire::PutFrame>, mut writer: ShardWriter) -> Result<(), Status> {
+    loop {
+        match frames.message().await?.and_then(|frame| frame.frame) {
+            Some(Frame::Unit(unit)) => {
+                let Unit { bytes, sum } = convert::unit_from_wire(unit)?;
+                let appended = writer.append(ShardUnit { bytes, sum }).await;
+                appended.map_err(|error| refuse(shard_error(error)))?;
+            }
+            Some(Frame::Commit(wire::Commit {})) => {
+                return writer.commit().await.map_err(|error| refuse(shard_error(error)));
+            }
+            // The caller gave up: dropping the writer leaves nothing.
+            None => return Err(Status::cancelled("the stream ended without Commit")),
+            Some(Frame::Open(_)) => return Err(Status::invalid_argument("a put has one Open")),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl ShardServiceTrait for ShardService {
+    type PutStream = ReceiverStream<Result<wire::PutReply, Status>>;
     type GetStream = ReceiverStream<Result<wire::Unit, Status>>;
 
     async fn put(
         &self,
         request: Request<Streaming<wire::PutFrame>>,
-    ) -> Result<Response<wire::PutReply>, Status> {
+    ) -> Result<Response<Self::PutStream>, Status> {
         let mut frames = request.into_inner();
         let Some(wire::PutFrame { frame: Some(Frame::Open(open)) }) = frames.message().await? else {
             return Err(Status::invalid_argument("a put begins with Open"));
         };
         let drive = DriveId(open.drive);
         let meta = convert::meta(&open.meta)?;
-        let refuse = |error: ShardError| convert::error_to_wire(&error);
-        let _memory = self.budget.try_reserve(STREAM_BYTES).map_err(|_| refuse(ShardError::Overloaded))?;
+        let memory = self.budget.try_reserve(STREAM_BYTES).map_err(|_| refuse(ShardError::Overloaded))?;
         check_open(&self.map.borrow(), drive, &meta).map_err(refuse)?;
         let store = self.drives.get(drive).map_err(refuse)?;
-        let mut writer = store.put(meta).await.map_err(|error| refuse(shard_error(error)))?;
-        loop {
-            match frames.message().await?.and_then(|frame| frame.frame) {
-                Some(Frame::Unit(unit)) => {
-                    let Unit { bytes, sum } = convert::unit_from_wire(unit)?;
-                    let appended = writer.append(ShardUnit { bytes, sum }).await;
-                    appended.map_err(|error| refuse(shard_error(error)))?;
-                }
-                Some(Frame::Commit(wire::Commit {})) => {
-                    writer.commit().await.map_err(|error| refuse(shard_error(error)))?;
-                    return Ok(Response::new(wire::PutReply {}));
-                }
-                // The writer gave up: dropping ours leaves nothing.
-                None => return Err(Status::cancelled("the stream ended without Commit")),
-                Some(Frame::Open(_)) => return Err(Status::invalid_argument("a put has one Open")),
-            }
-        }
+        let writer = store.put(meta).await.map_err(|error| refuse(shard_error(error)))?;
+        // Room for both replies: the task never waits for the caller to read them.
+        let (replies, stream) = mpsc::channel(2);
+        let reply = |stage: wire::PutStage| Ok(wire::PutReply { stage: stage.into() });
+        self.env
+            .tasks
+            .spawn("shard-put", async move {
+                let _memory = memory;
+                // A caller that is gone has dropped its frames as well, which ends the writing.
+                let _ = replies.send(reply(wire::PutStage::Opened)).await;
+                let written = write_frames(frames, writer).await;
+                let _ = replies.send(written.and_then(|()| reply(wire::PutStage::Committed))).await;
+            })
+            // Ends with its frames.
+            .detach();
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         let request = request.into_inner();
         let shard = convert::shard_id(&request.shard)?;
-        let refuse = |error: ShardError| convert::error_to_wire(&error);
         let store = self.drives.get(DriveId(request.drive)).map_err(refuse)?.clone();
         let memory = self.budget.try_reserve(STREAM_BYTES).map_err(|_| refuse(ShardError::Overloaded))?;
         // The first batch is read before the answer begins, so that a missing shard is an error and not a stream.
@@ -145,7 +166,6 @@ impl ShardServiceTrait for ShardService {
     ) -> Result<Response<wire::DeleteReply>, Status> {
         let request = request.into_inner();
         let shards = request.shards.iter().map(|id| convert::shard_id(id)).collect::<Result<Vec<_>, _>>()?;
-        let refuse = |error: ShardError| convert::error_to_wire(&error);
         let store = self.drives.get(DriveId(request.drive)).map_err(refuse)?;
         store.delete(shards).await.map_err(|error| refuse(shard_error(error)))?;
         Ok(Response::new(wire::DeleteReply {}))
@@ -157,7 +177,6 @@ impl ShardServiceTrait for ShardService {
             [] => None,
             id => Some(convert::shard_id(id)?),
         };
-        let refuse = |error: ShardError| convert::error_to_wire(&error);
         let store = self.drives.get(DriveId(request.drive)).map_err(refuse)?;
         let limit = usize::try_from(request.limit.min(10_000)).expect("bounded");
         let stats = store.list(after, limit).await.map_err(|error| refuse(shard_error(error)))?;
@@ -167,7 +186,6 @@ impl ShardServiceTrait for ShardService {
     async fn stat(&self, request: Request<wire::StatRequest>) -> Result<Response<wire::StatReply>, Status> {
         let request = request.into_inner();
         let shard = convert::shard_id(&request.shard)?;
-        let refuse = |error: ShardError| convert::error_to_wire(&error);
         let store = self.drives.get(DriveId(request.drive)).map_err(refuse)?;
         let Some(stat) = store.stat(shard).await.map_err(|error| refuse(shard_error(error)))? else {
             return Ok(Response::new(wire::StatReply::default()));
