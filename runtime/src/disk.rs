@@ -4,6 +4,7 @@
 //! of its directory returned. A failed sync is final: the pages may be lost and marked clean, so the caller must
 //! stop trusting the file and never retry.
 
+use crate::buf::ALIGN;
 use std::{fmt::Debug, io, path::Path};
 
 mod real;
@@ -35,6 +36,10 @@ pub struct DiskUsage {
 /// Directories and names. All calls may block; async code makes them from workers of `task`.
 pub trait Disk: Debug + Send + Sync {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens past the page cache: offsets, lengths and addresses of reads and writes must be multiples of
+    /// [`crate::ALIGN`], else they fail with `InvalidInput`. Fails with `InvalidInput` or `Unsupported` where the
+    /// file system has no direct I/O.
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Names in a directory, sorted.
     fn list_dir(&self, path: &Path) -> io::Result<Vec<String>>;
@@ -51,12 +56,29 @@ pub trait Disk: Debug + Send + Sync {
 pub trait DiskFile: Debug + Send + Sync {
     /// Reads until `out` is full; `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Reads only what is in memory already: `false` if the device would have to be asked, and `out` holds nothing
+    /// of value then. Does not block.
+    fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<bool>;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes the parts one after another from `offset` on.
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
     /// Makes data and length durable.
     fn sync_data(&self) -> io::Result<()>;
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Gives the space of a range back to the file system; it reads as zeros from now on. The length stays.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
+    /// Bytes of the device that the file occupies.
+    fn allocated_bytes(&self) -> io::Result<u64>;
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
+}
+
+/// What a direct file demands of the memory and the offset of a transfer.
+fn aligned(bytes: &[u8], offset: u64) -> io::Result<()> {
+    let fits = offset.is_multiple_of(ALIGN as u64)
+        && bytes.len().is_multiple_of(ALIGN)
+        && (bytes.is_empty() || bytes.as_ptr().addr().is_multiple_of(ALIGN));
+    if fits { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }

@@ -124,23 +124,35 @@ impl TaskSet {
 }
 
 /// Owner of one worker thread.
-#[derive(Debug)]
 pub struct WorkerHandle {
-    inner: Option<std::thread::JoinHandle<()>>,
+    /// Waits for the end. In a mutex because the handle is shared, though nobody joins through a shared one.
+    join: std::sync::Mutex<Box<dyn FnOnce() + Send>>,
 }
 
 impl WorkerHandle {
     pub fn from_thread(handle: std::thread::JoinHandle<()>) -> Self {
-        Self { inner: Some(handle) }
+        Self::from_join(Box::new(move || {
+            if let Err(panic) = handle.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }))
+    }
+
+    /// For threads that are not the standard library's. `join` blocks until the worker ends and resumes a panic of
+    /// it; dropped without a call, it lets the worker run on.
+    pub fn from_join(join: Box<dyn FnOnce() + Send>) -> Self {
+        Self { join: std::sync::Mutex::new(join) }
     }
 
     /// Blocks until the worker ends; a panic of it is resumed here.
-    pub fn join(mut self) {
-        if let Some(inner) = self.inner.take()
-            && let Err(panic) = inner.join()
-        {
-            std::panic::resume_unwind(panic);
-        }
+    pub fn join(self) {
+        self.join.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)();
+    }
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle").finish_non_exhaustive()
     }
 }
 

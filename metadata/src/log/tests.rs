@@ -208,6 +208,10 @@ impl Disk for Flushing {
         let file = RealDisk.open(path, mode)?;
         Ok(Box::new(FlushingFile { disk: self.clone(), path: path.to_owned(), file }))
     }
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let file = RealDisk.open_direct(path, mode)?;
+        Ok(Box::new(FlushingFile { disk: self.clone(), path: path.to_owned(), file }))
+    }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         RealDisk.create_dir_all(path)
     }
@@ -238,8 +242,14 @@ impl DiskFile for FlushingFile {
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(out, offset)
     }
+    fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.file.read_cached_at(out, offset)
+    }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.file.write_parts_at(parts, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
         if self.disk.broken.load(Ordering::SeqCst) {
@@ -255,8 +265,14 @@ impl DiskFile for FlushingFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.truncate(len)
     }
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.punch(offset, len)
+    }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.file.allocated_bytes()
     }
 }
 

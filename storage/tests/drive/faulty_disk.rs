@@ -80,6 +80,16 @@ impl Disk for FaultyDisk {
         Ok(Box::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inner }))
     }
 
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let call = match mode {
+            OpenMode::Read | OpenMode::ReadWrite => Call::Open,
+            OpenMode::Create | OpenMode::CreateNew => Call::Create,
+        };
+        self.ask(call, path)?;
+        let inner = self.inner.open_direct(path, mode)?;
+        Ok(Box::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inner }))
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.inner.create_dir_all(path)
     }
@@ -118,9 +128,19 @@ impl DiskFile for FaultyFile {
         self.inner.read_exact_at(out, offset)
     }
 
+    fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.disk.ask(Call::Read, &self.path)?;
+        self.inner.read_cached_at(out, offset)
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.disk.ask(Call::Write, &self.path)?;
         self.inner.write_all_at(bytes, offset)
+    }
+
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.disk.ask(Call::Write, &self.path)?;
+        self.inner.write_parts_at(parts, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -133,7 +153,16 @@ impl DiskFile for FaultyFile {
         self.inner.truncate(len)
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.disk.ask(Call::Write, &self.path)?;
+        self.inner.punch(offset, len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.inner.allocated_bytes()
     }
 }

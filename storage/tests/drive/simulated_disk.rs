@@ -296,6 +296,10 @@ impl<N: Clone + Debug + Send + 'static> Disk for SimulatedDisk<N> {
         Ok(Box::new(SimulatedFile { disk: self.clone(), file }))
     }
 
+    fn open_direct(&self, _path: &Path, _mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let mut missing: Vec<&Path> = path.ancestors().collect();
@@ -363,6 +367,22 @@ impl<N: Clone + Debug + Send + 'static> DiskFile for SimulatedFile<N> {
         let found = file.get(start..start + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+
+    fn read_cached_at(&self, _out: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_all_at(&parts.concat(), offset)
+    }
+
+    fn punch(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.len()
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
