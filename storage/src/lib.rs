@@ -10,6 +10,7 @@
 //!  - a failed write or flush (but for want of space) is final: nothing is acknowledged after it.
 
 mod error;
+mod format;
 mod index;
 mod metrics;
 mod shard_file;
