@@ -83,13 +83,18 @@ impl BatchHeader {
     }
 }
 
-/// The CRC over encoded record headers, in the order of the records.
+/// Ties a batch to the headers of its records, in their order. It is a CRC over the CRC fields alone: bytes that end
+/// with their own CRC bring any CRC to the same state, whatever they are, so one over whole headers would say nothing.
 pub(crate) fn records_crc<'a>(headers: impl IntoIterator<Item = &'a [u8; RecordHeader::LEN]>) -> u64 {
     let mut crc = Crc64Nvme::new();
     for header in headers {
-        crc.update(header);
+        crc.update(crc_field(header));
     }
     crc.finish()
+}
+
+fn crc_field(header: &[u8; RecordHeader::LEN]) -> &[u8; CRC_LEN] {
+    header.last_chunk().expect("a record header is longer than its CRC")
 }
 
 /// A batch of which everything verified: its header, all records, their bodies and small payloads.
@@ -142,7 +147,7 @@ pub(crate) fn parse_batch(bytes: &[u8], epoch: Epoch) -> Result<ParsedBatch, Bat
         let offset =
             u32::try_from(batch.len() - rest.len()).expect("a batch is shorter than its length field");
         let damaged = BatchFault::Damaged { header, offset };
-        crc.update(rest.0.first_chunk::<{ RecordHeader::LEN }>().ok_or(damaged)?);
+        crc.update(crc_field(rest.0.first_chunk().ok_or(damaged)?));
         let (record, body) = take_record(&mut rest, epoch).ok_or(damaged)?;
         records.push(ParsedRecord { header: record, offset, body });
     }
