@@ -8,8 +8,10 @@ use crate::buf::ALIGN;
 use std::{fmt::Debug, io, path::Path};
 
 mod real;
+pub mod sim;
 
 pub use real::RealDisk;
+pub use sim::SimDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

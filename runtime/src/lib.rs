@@ -16,7 +16,7 @@ pub mod task;
 pub use budget::{ByteBudget, Reservation};
 pub use buf::AlignedBuf;
 pub use clock::{Clock, ClockExt, Elapsed, RealClock};
-pub use disk::{Disk, DiskFile, DiskUsage, OpenMode, RealDisk};
+pub use disk::{Disk, DiskFile, DiskUsage, OpenMode, RealDisk, SimDisk};
 pub use env::Env;
 pub use net::{Connection, Listener, Net, RealNet};
 pub use rng::{RealRng, Rng, RngExt};
