@@ -173,4 +173,13 @@ mod tests {
         assert!(RealClock::new().timeout(Duration::from_millis(10), task.join()).await.is_err());
         assert!(dropped.await.is_err(), "the task was dropped, and its end of the channel with it");
     }
+
+    #[test]
+    fn a_worker_of_any_kind_is_joined_by_what_it_was_made_with() {
+        let (ended, joined) = std::sync::mpsc::channel();
+        WorkerHandle::from_join(Box::new(move || ended.send(1).unwrap())).join();
+        assert_eq!(joined.try_recv(), Ok(1));
+        let panicked = std::panic::catch_unwind(|| Tasks::real().worker("test", || panic!("planned")).join());
+        assert!(panicked.is_err(), "a panic of the worker reaches its owner");
+    }
 }

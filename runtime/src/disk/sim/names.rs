@@ -31,15 +31,20 @@ fn make(state: &mut State, dir: NodeId, name: &str, kind: NodeKind) -> NodeId {
 }
 
 pub(super) fn create_dir_all(state: &mut State, path: &Path) -> io::Result<()> {
-    let mut ancestors: Vec<&Path> = path.ancestors().filter(|path| path.file_name().is_some()).collect();
-    ancestors.reverse();
-    for path in ancestors {
-        let (dir, name) = state.now.parent(path)?;
-        match state.now.names(dir)?.get(name) {
-            Some(id) if state.now.kind(*id) == NodeKind::File => return Err(errno(libc::EEXIST)),
-            Some(_) => {}
-            None => drop(make(state, dir, name, NodeKind::Dir)),
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        match state.now.find(ancestor) {
+            Ok(id) => match state.now.kind(id) {
+                NodeKind::Dir => break,
+                NodeKind::File if missing.is_empty() => return Err(errno(libc::EEXIST)),
+                NodeKind::File => return Err(errno(libc::ENOTDIR)),
+            },
+            Err(_) => missing.push(ancestor),
         }
+    }
+    for path in missing.into_iter().rev() {
+        let (dir, name) = state.now.parent(path)?;
+        make(state, dir, name, NodeKind::Dir);
     }
     Ok(())
 }
