@@ -105,9 +105,6 @@ impl SegmentHeader {
 
     /// `bytes` is the first block of the segment.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.len() != LEN {
-            return Err(DecodeError::Damaged("its length is wrong"));
-        }
         let mut fields = Fields(bytes);
         fields.magic(MAGIC).ok_or(DecodeError::Damaged("it does not begin with the magic number"))?;
         let content = verified(bytes).ok_or(DecodeError::Damaged("its checksum does not match"))?;

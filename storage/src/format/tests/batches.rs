@@ -135,15 +135,21 @@ fn a_record_inside_a_payload_is_never_taken_for_one() {
     foreign.header.epoch = Epoch(5);
     foreign.bytes = foreign.header.encode().to_vec();
     // A payload that knows the epoch is skipped while the header before it is right.
-    let outer = small(shard(1), &[inner.bytes.repeat(20)]);
-    let salvaged = salvage_batch(&batch(&[outer, delete(shard(2))], 1, 0), EPOCH);
-    assert_eq!(salvaged.iter().map(|record| record.header.shard).collect::<Vec<_>>(), [shard(1), shard(2)]);
-    // One that does not is refused anyway.
-    let outer = small(shard(1), &[foreign.bytes.repeat(20)]);
-    let mut bytes = batch(&[outer, delete(shard(2))], 1, 0);
-    bytes[BatchHeader::LEN + 20] ^= 1;
-    let salvaged = salvage_batch(&bytes, EPOCH);
-    assert_eq!(salvaged.iter().map(|record| record.header.shard).collect::<Vec<_>>(), [shard(2)]);
+    let shards = |bytes: &[u8]| {
+        salvage_batch(bytes, EPOCH).iter().map(|record| record.header.shard).collect::<Vec<_>>()
+    };
+    for shift in 0..8 {
+        let outer = small(shard(1), &[vec![0; shift], inner.bytes.repeat(20)]);
+        let mut bytes = batch(&[outer, delete(shard(2))], 1, 0);
+        assert_eq!(shards(&bytes), [shard(1), shard(2)]);
+        bytes[BatchHeader::LEN + RecordHeader::LEN] ^= 1;
+        assert_eq!(shards(&bytes), [shard(1), shard(2)], "behind a damaged body");
+        // One that does not is refused anyway.
+        let outer = small(shard(1), &[vec![0; shift], foreign.bytes.repeat(20)]);
+        let mut bytes = batch(&[outer, delete(shard(2))], 1, 0);
+        bytes[BatchHeader::LEN + 20] ^= 1;
+        assert_eq!(shards(&bytes), [shard(2)]);
+    }
 }
 
 #[test]

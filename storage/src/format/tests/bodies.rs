@@ -89,6 +89,15 @@ fn counts_that_the_bytes_do_not_hold_reserve_nothing() {
 }
 
 #[test]
+fn bytes_behind_the_metadata_are_refused() {
+    let (header, _, mut bytes) = parts(&small(shard(1), &[vec![1; 9]]));
+    let meta_len = bytes[0];
+    bytes[0] += 1;
+    bytes.insert(8 + usize::from(meta_len), 0);
+    assert_eq!(decode_resealed(header, &mut bytes), None);
+}
+
+#[test]
 fn extents_that_no_payload_lies_in_are_refused() {
     let (header, sound, _) = parts(&large(shard(1), 2, 5));
     let refused = |change: &dyn Fn(&mut Vec<Extent>)| {
@@ -108,7 +117,7 @@ fn extents_that_no_payload_lies_in_are_refused() {
     assert!(refused(&|extents| extents.swap(0, 2)), "a part of a block before the last");
     assert!(refused(&|extents| extents.truncate(2)), "less than the payload");
     assert!(refused(&|extents| extents.clear()), "none");
-    assert!(refused(&|extents| extents.push(Extent { len: 0, ..extents[0] })), "an empty one");
+    assert!(refused(&|extents| extents.insert(0, Extent { len: 0, ..extents[0] })), "an empty one");
     assert!(refused(&|extents| extents[0].len = u64::MAX), "lengths beyond all numbers");
 }
 
@@ -117,8 +126,10 @@ fn more_extents_than_an_entry_holds_are_not_encoded() {
     let (_, mut body, _) = parts(&large(shard(1), 2, 5));
     body.extents = vec![body.extents[0]; EXTENTS_MAX];
     assert!(body.encode().is_some());
+    assert!(record::extents_hold(&body.extents, 4096 * EXTENTS_MAX as u64));
     body.extents.push(body.extents[0]);
     assert_eq!(body.encode(), None);
+    assert!(!record::extents_hold(&body.extents, 4096 * (EXTENTS_MAX as u64 + 1)));
 }
 
 #[test]

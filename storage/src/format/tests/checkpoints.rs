@@ -226,6 +226,7 @@ fn entries_that_no_record_can_be_are_refused() {
         Entry { extents: [extent].into(), ..large_entry() },
         Entry { extents: Box::default(), ..large_entry() },
         Entry { extents: [extent].into(), ..small_entry() },
+        Entry { extents: [extent].into(), damaged: true, ..large_entry() },
         Entry { extents: [Extent { offset: 1, ..extent }].into(), payload_len: 8192, ..large_entry() },
     ] {
         assert!(!bad.is_sound(), "{bad:?}");
@@ -235,6 +236,38 @@ fn entries_that_no_record_can_be_are_refused() {
     assert_eq!(with(offset, &(4096 + 64_u64).to_le_bytes()), two());
     assert!(decode_checkpoint(&with(offset, &64_u64.to_le_bytes())).is_err());
     assert!(decode_checkpoint(&with(HEADER_LEN + 8 + 21, &[2])).is_err(), "an unknown flag");
+}
+
+#[test]
+fn a_block_holds_entries_and_all_of_them_count() {
+    // The block says one entry and the footer agrees, so that the second is left over.
+    let footer = two().len() - 24;
+    let mut left_over = with(HEADER_LEN + 4, &[1]);
+    left_over[footer + 8] = 1;
+    assert!(decode_checkpoint(&left_over).is_err());
+
+    let mut empty = two()[..HEADER_LEN].to_vec();
+    empty.extend([0; 16 + 24]);
+    reseal_all(&mut empty);
+    assert!(decode_checkpoint(&empty).is_err());
+}
+
+#[test]
+fn positions_behind_the_end_of_a_segment_are_refused() {
+    let beyond = (SEGMENT_BYTES_MAX + BLOCK).to_le_bytes();
+    let end = SEGMENT_BYTES_MAX.to_le_bytes();
+    // The position's offset, and the bytes written of the first segment.
+    for at in [56, 96 + 24] {
+        assert!(decode_checkpoint(&with(at, &end)).is_ok());
+        assert!(decode_checkpoint(&with(at, &beyond)).is_err());
+    }
+    assert!(decode_checkpoint(&with(56, &8_u64.to_le_bytes())).is_err(), "not at a block");
+}
+
+#[test]
+#[should_panic(expected = "no record can be")]
+fn a_checkpoint_with_an_impossible_entry_is_not_written() {
+    write(&header(), [(&shard(1), &Entry { stored_len: 8, ..small_entry() })]);
 }
 
 #[test]

@@ -164,6 +164,23 @@ fn other_versions_are_told_from_damage() {
 }
 
 #[test]
+fn bytes_behind_a_structure_are_no_part_of_it() {
+    for mut bytes in [SUPERBLOCK.encode(), SEGMENT.encode()] {
+        bytes.truncate(4088);
+        bytes.extend([0; 16]);
+        reseal(&mut bytes);
+        assert!(Superblock::decode(&bytes).is_err() && SegmentHeader::decode(&bytes).is_err());
+    }
+}
+
+#[test]
+fn no_more_rows_are_reserved_than_the_bytes_can_hold() {
+    let fields = fields::Fields(&[0; 100]);
+    assert_eq!(fields.plausible(usize::MAX, 16), 6);
+    assert_eq!(fields.plausible(3, 16), 3);
+}
+
+#[test]
 fn lengths_and_counts_that_cannot_be_are_refused_under_a_right_checksum() {
     for segment_bytes in [0, 4096, (64 << 10) - 4096, (64 << 10) + 1, (1 << 30) + 4096, u64::MAX] {
         assert!(Superblock::decode(&Superblock { segment_bytes, ..SUPERBLOCK }.encode()).is_err());
