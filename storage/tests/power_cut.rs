@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod power_cut {
     mod cycles;
+    mod device_cache;
     mod ledger;
     mod unflushed_disk;
     mod volume;

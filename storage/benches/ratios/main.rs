@@ -48,7 +48,7 @@ const QUICK: Effort = Effort {
     round: Duration::from_millis(150),
     round_bytes: 128 << 20,
     segment_bytes: 64 << 20,
-    image_bytes: 2 << 30,
+    image_bytes: 1 << 30,
 };
 
 fn main() -> ExitCode {

@@ -213,6 +213,6 @@ async fn read_whole(store: &DriveStore, id: ShardId) -> Result<Option<Vec<u8>>, 
 }
 
 /// Past the capture of libtest. Nothing is lost if nobody listens.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
