@@ -17,7 +17,8 @@ fn direct_writes_that_nobody_flushed_are_lost_with_the_cache_of_the_device_and_o
     let volume = match Volume::make(FileSystem::Ext4) {
         Ok(volume) => volume,
         Err(reason) => {
-            let name = "direct_writes_that_nobody_flushed_are_lost_with_the_cache_of_the_device_and_only_with_it";
+            let name =
+                "direct_writes_that_nobody_flushed_are_lost_with_the_cache_of_the_device_and_only_with_it";
             say(&format!("SKIP {name}: {reason}"));
             return;
         }
