@@ -1,4 +1,5 @@
 use super::*;
+use std::io::Write;
 
 /// `None` where there is no direct I/O.
 fn open(place: Place<'_>, name: &str, mode: OpenMode) -> Option<Box<dyn DiskFile>> {
@@ -83,4 +84,25 @@ pub(crate) fn a_direct_read_past_the_end_fails(place: Place<'_>) {
     assert_eq!(kind(direct.read_exact_at(&mut out[..ALIGN], 2 * ALIGN as u64)), ErrorKind::UnexpectedEof);
     direct.read_exact_at(&mut out[..ALIGN], 0).unwrap();
     assert!(out[..ALIGN].iter().all(|byte| *byte == 3));
+}
+
+#[test]
+fn a_direct_file_of_this_machine_goes_past_its_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { disk: &RealDisk, root: dir.path() };
+    let Some(_file) = open(place, "f", OpenMode::CreateNew) else {
+        // Past the capture of the test harness, so that the run tells.
+        let root = place.root.display();
+        writeln!(std::io::stderr(), "SKIP disk_contract: no direct I/O in {root}").unwrap();
+        return;
+    };
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap());
+    let is_ours = |entry: &std::fs::DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|target| target == place.path("f"))
+    };
+    let name = descriptors.filter(is_ours).map(|entry| entry.file_name()).next().unwrap();
+    let info = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(name)).unwrap();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+    let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+    assert_ne!(flags & libc::O_DIRECT, 0, "{info}");
 }

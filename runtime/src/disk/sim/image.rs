@@ -73,6 +73,11 @@ impl DiskImage {
         Some(all(content))
     }
 
+    /// The number under which events speak of what is at a path.
+    pub fn node(&self, path: &Path) -> Option<NodeId> {
+        self.find(path).ok()
+    }
+
     /// Paths of all files, sorted.
     pub fn files(&self) -> Vec<PathBuf> {
         self.tree().into_iter().filter(|(_, bytes)| bytes.is_some()).map(|(path, _)| path).collect()
