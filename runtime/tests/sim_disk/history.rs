@@ -54,17 +54,23 @@ fn a_killed_process_leaves_all_visible_and_not_all_durable() {
 }
 
 #[test]
-fn a_new_file_never_gets_the_number_of_one_that_the_history_knows() {
-    let disk = SimDisk::new();
-    let file = create(&disk, "/f");
-    file.write_all_at(b"of the removed file", 0).unwrap();
-    drop(file);
-    disk.unlink(path("/f")).unwrap();
-    let history = disk.history();
-    let killed = history.kill(history.events.len());
-    create(&killed, "/g");
-    killed.sync_dir(path("/")).unwrap();
-    assert_eq!(crash_now(&killed, Survivors::All).read(path("/g")).unwrap(), b"");
+fn a_new_node_never_gets_the_number_of_one_that_the_history_knows() {
+    for bytes in [&b""[..], b"of the removed file"] {
+        let disk = SimDisk::new();
+        let file = create(&disk, "/f");
+        if !bytes.is_empty() {
+            file.write_all_at(bytes, 0).unwrap();
+        }
+        drop(file);
+        disk.unlink(path("/f")).unwrap();
+        let history = disk.history();
+        let killed = history.kill(history.events.len());
+        create(&killed, "/g");
+        assert_eq!(crash_now(&killed, Survivors::All).read(path("/g")).unwrap(), b"");
+        let image = crash_now(&killed, Survivors::Subset(!(1 << (history.events.len() - 1))));
+        assert_eq!(image.read(path("/f")).unwrap(), bytes, "the removal is what was lost");
+        assert_ne!(image.node(path("/f")), image.node(path("/g")));
+    }
 }
 
 #[test]
@@ -106,6 +112,16 @@ fn the_cache_holds_what_went_through_it() {
     let file = create(&empty, "/f");
     file.read_exact_at(&mut [0; 4096], 0).unwrap();
     assert!(!cached(&*file, 0));
+}
+
+#[test]
+fn direct_io_can_be_refused() {
+    let disk = SimDisk::new().without_direct_io();
+    let refused = disk.open_direct(path("/f"), OpenMode::Create).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(disk.history().events.is_empty());
+    create(&disk, "/f");
+    SimDisk::with_image(disk.image()).open_direct(path("/f"), OpenMode::Read).unwrap();
 }
 
 #[test]
