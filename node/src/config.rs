@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Segments of a drive, if it is not so small that this would leave it with few of them.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Default of `memory_limit` on machines with 16 GiB or more; a quarter of the memory on smaller ones.
 const MEMORY_LIMIT_MAX: u64 = 4 * GIB;
 /// Below this a node cannot hold its metadata and the rows of a few concurrent requests.
@@ -28,6 +30,8 @@ pub struct Config {
     pub labels: Labels,
     /// Bytes of buffers of this process, all roles together.
     pub memory_limit: u64,
+    /// Length of the drives' segments at most, which counts when they are formatted.
+    pub segment_bytes_max: u64,
     /// Region names that clients are told; any is accepted in signatures.
     pub region: String,
     /// Answers as the conformance suite wants them where it differs from AWS; `dev` only.
@@ -183,6 +187,7 @@ impl Config {
             metrics_listen: file.metrics_listen,
             labels: Labels { rack: file.labels.rack, zone: file.labels.zone },
             memory_limit,
+            segment_bytes_max: SEGMENT_BYTES_MAX,
             region: file.s3.region.unwrap_or_else(|| "us-east-1".into()),
             conformance: false,
         })

@@ -20,7 +20,7 @@ use ashlar_placement::{ClusterMap, Drive, DriveState, Group, Node, NodeState, Ph
 use ashlar_proto::node::{self as wire, join_service_client::JoinServiceClient};
 use ashlar_rpc::{Class, Peers};
 use ashlar_runtime::{ClockExt, RngExt};
-use ashlar_storage::{DriveIdentity, DriveStore};
+use ashlar_storage::{DriveIdentity, DriveStore, FormatOptions};
 use ashlar_types::{
     ClusterId, DriveId, DriveUuid, FailureDomain, GroupId, Incarnation, MapEpoch, NodeId, ObjectError,
     Profile, ProfileId, ReplicaId, service::AccessKey, service::User,
@@ -199,7 +199,8 @@ impl Shared {
     fn format(&self, cluster: ClusterId, drives: &[NewDrive]) -> Result<(), StartError> {
         for (config, drive) in self.config.drives.iter().zip(drives) {
             let identity = DriveIdentity { cluster, drive: drive.uuid };
-            DriveStore::format(&self.env.disk, &config.path, identity)
+            let options = FormatOptions::for_capacity(drive.capacity_bytes, self.config.segment_bytes_max);
+            DriveStore::format(&self.env.disk, &config.path, identity, options)
                 .map_err(|source| StartError::Drive { path: config.path.clone(), source })?;
         }
         Ok(())

@@ -220,7 +220,7 @@ async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<
     let readers = cores.clamp(READERS_MIN, READERS_MAX);
     let mut stores = BTreeMap::new();
     for ((drive, (id, expect)), capacity) in config.drives.iter().zip(recognised).zip(capacities) {
-        let options = DriveOptions { capacity: Some(capacity), readers };
+        let options = DriveOptions { capacity: Some(capacity), readers, ..DriveOptions::default() };
         let store = DriveStore::open(env, &drive.path, expect, options)
             .await
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;

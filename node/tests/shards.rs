@@ -9,7 +9,7 @@ use ashlar_placement::{ClusterMap, Drive, DriveState, Labels, Node, NodeState};
 use ashlar_proto::shard::shard_service_server::ShardServiceServer;
 use ashlar_rpc::{Peers, Routes, RpcIdentity};
 use ashlar_runtime::{ByteBudget, Env, TaskHandle};
-use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore};
+use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore, FormatOptions};
 use ashlar_types::{
     BlobId, BucketId, ChunkId, ClusterId, DriveId, DriveUuid, FailureDomain, GroupId, Interval, NodeId,
     ObjectKey, PgId, Profile, ShardId, ShardMeta, ShardOwner, SlotIndex, UnitSum, VersionUid, WriteEpoch,
@@ -37,7 +37,7 @@ async fn pair() -> Pair {
     let env = Env::real();
     let dir = tempfile::tempdir().unwrap();
     let identity = DriveIdentity { cluster: CLUSTER, drive: DriveUuid(2) };
-    DriveStore::format(&env.disk, dir.path(), identity).unwrap();
+    DriveStore::format(&env.disk, dir.path(), identity, FormatOptions { segment_bytes: 4 << 20 }).unwrap();
     let store = DriveStore::open(&env, dir.path(), identity, DriveOptions::default()).await.unwrap();
 
     let listener = ashlar_rpc::bind(&env, "127.0.0.1:0").await.unwrap();

@@ -36,6 +36,14 @@ pub enum OpenError {
         dir.display()
     )]
     NewerFormat { dir: PathBuf, found: u32, supported: u32 },
+    #[error(
+        "{} has drive format {found}, written before the first release, which this binary does not read; empty \
+         the directory and let its shards be rebuilt",
+        dir.display()
+    )]
+    OlderFormat { dir: PathBuf, found: u32 },
+    #[error("a segment cannot have {segment_bytes} bytes; give a multiple of 4096 from 64 KiB to 1 GiB")]
+    SegmentLength { segment_bytes: u64 },
     #[error("{} is in use by another process; stop that one first", dir.display())]
     Locked { dir: PathBuf },
     #[error(
@@ -107,6 +115,7 @@ pub enum FileOperation {
     Flush,
     Rename,
     Unlink,
+    Punch,
     List,
     FlushDirectory,
     Lock,
@@ -123,6 +132,7 @@ impl fmt::Display for FileOperation {
             Self::Flush => "flushing",
             Self::Rename => "renaming",
             Self::Unlink => "removing",
+            Self::Punch => "punching a hole",
             Self::List => "listing",
             Self::FlushDirectory => "flushing the directory",
             Self::Lock => "locking",

@@ -8,24 +8,26 @@
 //!  - hostile bytes are refused without a panic, and a count in them never reserves more than their own length
 //!    justifies.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "the engine does not use all of it yet")]
 
-pub(crate) mod batch;
-pub(crate) mod checkpoint;
+mod batch;
+mod checkpoint;
 mod fields;
-pub(crate) mod record;
-pub(crate) mod salvage;
-pub(crate) mod segment;
-pub(crate) mod superblock;
+mod record;
+mod salvage;
+mod segment;
+mod superblock;
 
-pub(crate) use batch::{BatchFault, BatchHeader, ParsedBatch, ParsedRecord, parse_batch, records_crc};
+pub(crate) use batch::{BatchFault, BatchHeader, ParsedBatch, parse_batch, records_crc};
 pub(crate) use checkpoint::{
     CheckpointHeader, CheckpointWriter, Entry, LogPosition, SegmentRow, SegmentState, decode_checkpoint,
 };
-pub(crate) use record::{Body, Extent, RecordHeader, RecordKind, payload_matches};
-pub(crate) use salvage::{SalvagedRecord, salvage_batch};
-pub(crate) use segment::{Epoch, SegmentHeader, SegmentId, SegmentKind};
-pub(crate) use superblock::{DriveIdentity, Superblock};
+#[cfg(test)]
+use record::payload_matches;
+pub(crate) use record::{Body, Extent, RecordHeader, RecordKind};
+pub(crate) use salvage::salvage_batch;
+pub(crate) use segment::{Epoch, SegmentHeader, SegmentId, SegmentKind, parse_number};
+pub use superblock::DriveIdentity;
+pub(crate) use superblock::Superblock;
 
 /// Format of the drive directory that this crate writes, and the only one that it reads.
 pub(crate) const FORMAT_VERSION: u32 = 2;

@@ -1,43 +1,53 @@
-//! One open drive.
+//! One open drive as others use it.
 //!
-//! Owns the workers, the admission of work and the life of the store: open, use, close. Reading and deleting are
-//! here, writing is in `writer`, what the workers share in `drive`.
+//! Owns the threads, the admission of work and the life of the store: open, use, close.
 //! Lifecycle: format -> open -> (put, read, delete, list) -> close, or drop, which leaves running work to finish.
 //! The lock on the directory is held until the last job ended, so that a drive opened again never meets old writes.
 
 use crate::{
+    commit::Committer,
+    drive::Drive,
     error::{OpenError, StoreError},
-    shard_file::{HEADER_LEN, OpenShard},
-    superblock::{self, DriveIdentity},
+    format::{DriveIdentity, RecordHeader},
+    housekeeping::Housekeeper,
+    layout::{self, FormatOptions},
+    queue::{Queue, Work},
+    reclaim::Reclaimed,
+    recovery::{self, Opening, RecoveryReport},
+    scrub::{self, ScrubLimits, ScrubPage},
+    segment_file::Access,
+    sync::{Arc, Mutex, atomic::Ordering, locked},
+    workers::{Refused, Workers},
+    writer::ShardWriter,
 };
-use ashlar_runtime::{ByteBudget, Clock, Disk, Env, Pool, WorkerHandle, sync::Mutex};
+use ashlar_runtime::{ByteBudget, Disk, Env, Tasks, WorkerHandle};
 use ashlar_types::{ShardId, ShardMeta, ShardStat, UnitSum, limits::MIB};
 use bytes::Bytes;
-use drive::{Drive, locked};
 use std::{
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-mod delete;
-mod drive;
-mod janitor;
-mod listing;
-mod opening;
-mod writer;
-
-pub use writer::{ShardUnit, ShardWriter, UNIT_MAX_LEN, UNITS_MAX};
-
-/// Threads that write and flush: enough to keep several flushes in flight, which a device merges.
-const WRITE_THREADS: usize = 4;
 /// Jobs of all kinds that may run or wait. Beyond, reads are refused and writes wait.
 const JOBS_MAX: usize = 1024;
-/// Shards being written at once: each holds a descriptor and up to a gathered batch of units.
+/// Threads that write pieces of large shards: the depth at which the device sees them.
+const PIECE_THREADS: usize = 6;
+/// Shards being written at once.
 const WRITERS_MAX: usize = 512;
-/// Bytes on their way to the write threads.
+/// Bytes on their way to the drive.
 const QUEUE_BYTES: u64 = 32 * MIB;
+/// Ids that one delete record batch carries at most.
+const DELETES_MAX: u64 = 4096;
+
+/// Who looks after checkpoints, compaction and new segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Housekeeping {
+    /// A thread of the drive.
+    Background,
+    /// Nobody, but for `checkpoint` and `reclaim`: what the drive writes then follows from what it is asked alone.
+    OnRequest,
+}
 
 #[derive(Clone, Debug)]
 pub struct DriveOptions {
@@ -45,11 +55,19 @@ pub struct DriveOptions {
     pub capacity: Option<u64>,
     /// Threads that read: how many reads the device sees at once.
     pub readers: usize,
+    /// Log bytes between two checkpoints: what an opening reads at most, roughly.
+    pub checkpoint_bytes: u64,
+    pub housekeeping: Housekeeping,
 }
 
 impl Default for DriveOptions {
     fn default() -> Self {
-        Self { capacity: None, readers: 8 }
+        Self {
+            capacity: None,
+            readers: 8,
+            checkpoint_bytes: 64 * MIB,
+            housekeeping: Housekeeping::Background,
+        }
     }
 }
 
@@ -62,18 +80,23 @@ pub enum DriveState {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The space of a drive, as the store accounts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriveUsage {
     pub capacity: u64,
-    /// Bytes of shards, in blocks, and of unfinished writes.
+    /// `live` and `dead`.
     pub used: u64,
-    /// Bytes that new shards can take. At 0, when 95 % of the capacity are used or the device is full, `put`
+    /// Bytes that new shards can take. At 0, when 95 % of the capacity are used or only the reserve is left, `put`
     /// answers `Full`.
     pub free: u64,
     pub shards: u64,
+    /// Bytes of records and extents that shards need.
+    pub live: u64,
+    /// Bytes of deleted, replaced and given-up shards, not yet given back.
+    pub dead: u64,
 }
 
-/// Where the payload of a shard is.
+/// Where the payload of a shard is; of one in several extents, the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardLocation {
     pub path: PathBuf,
@@ -93,124 +116,156 @@ pub struct UnitRead {
 pub struct DriveStore(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    drive: Arc<Drive>,
-    clock: Arc<dyn Clock>,
-    writes: Pool,
-    reads: Pool,
-    /// Closed when the store is.
-    jobs: Arc<Semaphore>,
+pub(crate) struct Inner {
+    pub(crate) drive: Arc<Drive>,
+    pub(crate) queue: Arc<Queue>,
+    /// Bytes that wait for the drive.
+    pub(crate) memory: ByteBudget,
+    /// Writes pieces of large shards.
+    pub(crate) writes: Workers,
+    reads: Workers,
     writers: Arc<Semaphore>,
-    queue: ByteBudget,
-    janitor: Mutex<Option<WorkerHandle>>,
+    tasks: Tasks,
+    pub(crate) housekeeper: Housekeeper,
+    committer: Mutex<Option<WorkerHandle>>,
 }
 
 impl DriveStore {
     /// Makes a drive of an absent or empty directory; refuses any other. Blocks.
-    pub fn format(disk: &Arc<dyn Disk>, dir: &Path, identity: DriveIdentity) -> Result<(), OpenError> {
-        superblock::format(disk, dir, identity)
+    pub fn format(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        identity: DriveIdentity,
+        options: FormatOptions,
+    ) -> Result<(), OpenError> {
+        layout::format(disk, dir, identity, options)
     }
 
     /// Reads the superblock without opening the drive. `Ok(None)` if the directory is absent or empty, or what an
     /// interrupted format left. Blocks.
     pub fn identity(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Option<DriveIdentity>, OpenError> {
-        superblock::read(disk, dir)
+        let superblock = layout::read_superblock(disk.as_ref(), dir)?;
+        Ok(superblock.map(|superblock| superblock.identity))
     }
 
-    /// Takes the directory for this process, removes unfinished writes and reads what there is. Cancel-safe: the
-    /// directory is free again once the work in progress ended.
+    /// Takes the directory for this process and brings the index up to date with the log. Cancel-safe: the directory
+    /// is free again once the work in progress ended.
     pub async fn open(
         env: &Env,
         dir: &Path,
         expect: DriveIdentity,
         options: DriveOptions,
     ) -> Result<Self, OpenError> {
-        let writes = Pool::new(&env.tasks, "shard-write", WRITE_THREADS, JOBS_MAX);
-        let reads = Pool::new(&env.tasks, "shard-read", options.readers.max(1), JOBS_MAX);
-        let (drive, abandoned) = opening::open(env, &reads, dir, expect, options).await?;
-        let janitor = janitor::start(&env.tasks, &drive, abandoned);
+        let reads = Workers::new(&env.tasks, "shard-read", options.readers.max(1), JOBS_MAX);
+        let opening = Opening {
+            disk: Arc::clone(&env.disk),
+            clock: Arc::clone(&env.clock),
+            rng: Arc::clone(&env.rng),
+            dir: dir.to_owned(),
+            expect: Some(expect),
+            capacity: options.capacity,
+            flush: true,
+        };
+        let opened = reads.run(move || recovery::open(opening)).map_err(|_| OpenError::Stopped)?;
+        let (drive, tail) = opened.await.map_err(|_| OpenError::Stopped)??;
+        let drive = Arc::new(drive);
+        drive.measure();
+        let queue = Arc::new(Queue::new());
+        let housekeeper = Housekeeper::new(&drive, &queue, options.checkpoint_bytes);
+        if options.housekeeping == Housekeeping::Background {
+            housekeeper.start(&env.tasks);
+        }
+        let committer = {
+            let (drive, queue, work) = (Arc::clone(&drive), Arc::clone(&queue), housekeeper.clone());
+            env.tasks.worker("shard-commit", move || {
+                let batch_max = drive.batch_max();
+                let mut committer = Committer::new(Arc::clone(&drive), tail);
+                while let Some(jobs) = queue.take(batch_max) {
+                    committer.commit(jobs);
+                    work.notice();
+                }
+            })
+        };
         Ok(Self(Arc::new(Inner {
             drive,
-            clock: Arc::clone(&env.clock),
-            writes,
+            queue,
+            memory: ByteBudget::new(QUEUE_BYTES),
+            writes: Workers::new(&env.tasks, "shard-write", PIECE_THREADS, usize::MAX),
             reads,
-            jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             writers: Arc::new(Semaphore::new(WRITERS_MAX)),
-            queue: ByteBudget::new(QUEUE_BYTES),
-            janitor: Mutex::new(Some(janitor)),
+            tasks: env.tasks.clone(),
+            housekeeper,
+            committer: Mutex::new(Some(committer)),
         })))
     }
 
-    /// Begins a shard. One of the same id, if there is any, stays until the commit replaces it.
+    /// Begins a shard. One of the same id, if there is any, stays until the commit replaces it. `Overloaded` when
+    /// the queue is full.
     pub async fn put(&self, meta: ShardMeta) -> Result<ShardWriter, StoreError> {
-        if self.0.jobs.is_closed() {
-            return Err(StoreError::Closed);
-        }
+        self.0.check_open()?;
         self.0.drive.check()?;
         self.0.drive.admit_shard()?;
-        let permit = Arc::clone(&self.0.writers)
-            .try_acquire_owned()
-            .map_err(|_: TryAcquireError| StoreError::Overloaded)?;
+        if self.0.memory.available() == 0 {
+            return Err(StoreError::Overloaded);
+        }
+        let permit = self.0.admit_writer()?;
         Ok(ShardWriter::new(Arc::clone(&self.0), meta, permit))
     }
 
-    /// Reads consecutive units, all of them verified. Cancel-safe.
+    /// Reads consecutive units, all of them verified. What is in memory is answered without a thread. Cancel-safe.
     pub async fn read(&self, shard: ShardId, units: Range<u32>) -> Result<Vec<UnitRead>, StoreError> {
-        let first = units.start;
-        self.0
-            .read_job(move |drive| {
-                drive.indexed(shard)?;
-                let opened = OpenShard::open(drive.disk(), &drive.path(shard), shard);
-                match opened.and_then(|file| file.units(units)) {
-                    Ok(units) => {
-                        let bytes: usize = units.iter().map(|(_, bytes)| bytes.len()).sum();
-                        drive.metrics.shard_read_bytes.increment(bytes as u64);
-                        Ok(units.into_iter().map(|(sum, bytes)| UnitRead { sum, bytes }).collect())
-                    }
-                    Err(fault) => Err(drive.read_error(shard, first, fault)),
-                }
-            })
-            .await?
+        self.0.check_open()?;
+        if let Some(warm) = self.0.drive.read_units(shard, units.clone(), Access::Warm)? {
+            return Ok(warm);
+        }
+        let read = self.0.read_job(move |drive| drive.read_units(shard, units, Access::Any)).await??;
+        read.ok_or(StoreError::NotFound)
     }
 
-    /// Removes shards and gives their space back; those that are not there are skipped. Durable on return. When
-    /// the future is dropped, or on an error, each of them may or may not be gone.
+    /// Removes shards; those that are not there are skipped. Durable on return. When the future is dropped, or on an
+    /// error, each of them may or may not be gone.
     pub async fn delete(&self, shards: Vec<ShardId>) -> Result<(), StoreError> {
-        self.0.write_job(move |drive| delete::delete(drive, shards)).await?
+        let each = (self.0.drive.batch_max() / RecordHeader::LEN as u64).min(DELETES_MAX);
+        let each = usize::try_from(each).expect("bounded");
+        let mut waiting = Vec::new();
+        for shards in shards.chunks(each) {
+            self.0.drive.check()?;
+            // Deletes take no memory from the budget: they go on when it is used up, and are what gives space back.
+            waiting.push(self.0.queue.push(Work::Delete(shards.to_vec()), None)?);
+        }
+        self.0.measure_queue();
+        if waiting.is_empty() {
+            return self.0.drive.check();
+        }
+        for outcome in waiting {
+            outcome.await.unwrap_or(Err(StoreError::Closed))?;
+        }
+        Ok(())
     }
 
     /// Shards after `after` in the order of their ids. Fewer than `limit` means that there are no more. Shards
     /// whose description does not verify are left out, as if they were missing. Cancel-safe.
     pub async fn list(&self, after: Option<ShardId>, limit: usize) -> Result<Vec<ShardStat>, StoreError> {
-        self.0.read_job(move |drive| listing::list(drive, after, limit)).await?
+        self.0.read_job(move |drive| crate::listing::list(drive, after, limit)).await?
     }
 
     /// What the shard says of itself. Cancel-safe.
     pub async fn stat(&self, shard: ShardId) -> Result<Option<ShardStat>, StoreError> {
-        let stat = move |drive: &Drive| {
-            drive.indexed(shard)?;
-            listing::stat(drive, shard).map_err(|fault| drive.read_error(shard, 0, fault))
-        };
-        match self.0.read_job(stat).await? {
+        match self.0.read_job(move |drive| drive.read_stat(shard)).await? {
             Ok(stat) => Ok(Some(stat)),
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Where the shard's payload is. A shard whose header is damaged has a length of 0.
+    /// Where the shard's payload is.
     pub fn locate(&self, shard: ShardId) -> Option<ShardLocation> {
-        let entry = self.0.drive.indexed(shard).ok()?;
-        Some(ShardLocation {
-            path: self.0.drive.path(shard),
-            offset: HEADER_LEN as u64,
-            len: entry.payload_len.unwrap_or(0),
-        })
+        crate::listing::locate(&self.0.drive, shard)
     }
 
-    /// Shards whose header did not verify when the drive was opened: they can be deleted or put again.
+    /// Shards that were found damaged when the log was read: they can be deleted or put again.
     pub fn damaged(&self) -> Vec<ShardId> {
-        self.0.drive.damaged()
+        crate::listing::damaged(&self.0.drive)
     }
 
     pub fn usage(&self) -> DriveUsage {
@@ -218,67 +273,128 @@ impl DriveStore {
     }
 
     pub fn state(&self) -> DriveState {
-        self.0.drive.state()
+        match self.0.drive.failure() {
+            None => DriveState::Ok,
+            Some(failure) => DriveState::Failed { reason: format!("{failure}: {}", failure.source) },
+        }
     }
 
-    /// Waits for the work in progress, refuses what comes later, even through clones, and frees the directory.
-    /// Unfinished writers are aborted.
+    /// What opening the drive found.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.0.drive.report
+    }
+
+    /// Writes a checkpoint of the index now, so that the next opening has little to read.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let work = self.0.housekeeper.clone();
+        self.0.write_job(move |_| work.checkpoint()).await?
+    }
+
+    /// One pass of giving space back: moves what is live out of segments that are less than half live, punches holes
+    /// where others are dead, and takes empty segments for use again.
+    pub async fn reclaim(&self) -> Result<Reclaimed, StoreError> {
+        let work = self.0.housekeeper.clone();
+        self.0.write_job(move |_| work.reclaim()).await?
+    }
+
+    /// Verifies shards after `after`, in the order of their ids, no faster than asked; to be called again with
+    /// `next` of the page until that is `None`. Cancel-safe.
+    pub async fn scrub(&self, after: Option<ShardId>, limits: ScrubLimits) -> Result<ScrubPage, StoreError> {
+        scrub::scrub(&self.0, after, limits).await
+    }
+
+    /// Waits for the work in progress, refuses what comes later, even through clones, writes a checkpoint and frees
+    /// the directory. Writers not committed are given up.
     pub async fn close(self) {
-        let inner = &self.0;
-        let all = u32::try_from(JOBS_MAX).expect("the number of jobs is small");
-        // Fails only if another clone closes at the same time; then that one does the rest.
-        let Ok(_idle) = Arc::clone(&inner.jobs).acquire_many_owned(all).await else { return };
-        inner.jobs.close();
-        inner.drive.stop_abandoning();
-        let janitor = locked(&inner.janitor).take();
-        let drive = Arc::clone(&inner.drive);
-        // Joining blocks, so a worker does it.
-        let _ = inner
-            .writes
-            .run(move || {
-                if let Some(janitor) = janitor {
-                    janitor.join();
-                }
-                drive.unlock();
-            })
-            .await;
+        let inner = Arc::clone(&self.0);
+        inner.stop();
+        let finish = {
+            let inner = Arc::clone(&inner);
+            move || inner.finish()
+        };
+        // Joining blocks, so a thread of its own does it.
+        let (done, finished) = oneshot::channel();
+        let closing = inner.tasks.worker("shard-close", move || {
+            finish();
+            let _ = done.send(());
+        });
+        let _ = finished.await;
+        drop(closing);
     }
 }
 
 impl Inner {
-    /// Runs `work` on a write thread; waits for a place.
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.drive.stopping.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    fn admit_writer(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        Arc::clone(&self.writers).try_acquire_owned().map_err(|_: TryAcquireError| StoreError::Overloaded)
+    }
+
+    pub(crate) fn measure_queue(&self) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        self.drive.metrics.queue_jobs.set(self.queue.len() as f64);
+    }
+
+    /// Runs `work` on a read thread; refused if too many wait.
+    pub(crate) async fn read_job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Drive) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.check_open()?;
+        let drive = Arc::clone(&self.drive);
+        let output = self.reads.run(move || work(&drive)).map_err(refused)?;
+        output.await.map_err(|_| StoreError::Closed)
+    }
+
     async fn write_job<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Drive) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        self.run(&self.writes, permit, work).await
-    }
-
-    /// Runs `work` on a read thread; refused if too many wait.
-    async fn read_job<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Drive) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.jobs).try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::Closed => StoreError::Closed,
-            TryAcquireError::NoPermits => StoreError::Overloaded,
-        })?;
-        self.run(&self.reads, permit, work).await
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        pool: &Pool,
-        permit: OwnedSemaphorePermit,
-        work: impl FnOnce(&Drive) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
+        self.check_open()?;
         let drive = Arc::clone(&self.drive);
-        let job = move || {
-            let output = work(&drive);
-            drop(permit);
-            output
-        };
-        pool.run(job).await.map_err(|_| StoreError::Closed)
+        let output = self.writes.run(move || work(&drive)).map_err(refused)?;
+        output.await.map_err(|_| StoreError::Closed)
+    }
+
+    fn stop(&self) {
+        self.drive.stopping.store(true, Ordering::Relaxed);
+        self.housekeeper.stop();
+        self.queue.close();
+        self.reads.close();
+        self.writes.close();
+    }
+
+    /// Waits for the threads, then leaves the drive so that it opens quickly. Blocks.
+    fn finish(&self) {
+        let committer = locked(&self.committer).take();
+        // Another clone that closes at the same time does the rest.
+        let Some(committer) = committer else { return };
+        committer.join();
+        self.housekeeper.join();
+        self.reads.join();
+        self.writes.join();
+        if self.drive.check().is_ok() && self.drive.log_bytes.load(Ordering::Relaxed) > 0 {
+            // Without it the next opening reads more of the log.
+            if let Err(error) = self.housekeeper.checkpoint() {
+                tracing::warn!(drive = %self.drive.identity.drive, %error, "no checkpoint at closing");
+            }
+        }
+        self.drive.unlock();
+    }
+}
+
+impl Drop for Inner {
+    /// Threads end once what waits is done; the lock goes with the last of them.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(crate) fn refused(refused: Refused) -> StoreError {
+    match refused {
+        Refused::Busy => StoreError::Overloaded,
+        Refused::Closed => StoreError::Closed,
     }
 }

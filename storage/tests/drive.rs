@@ -1,15 +1,7 @@
-//! The drive store from outside: against a model, damaged files, failing devices and power cuts.
+//! The drive store from outside, against a model.
 
 #[cfg(test)]
 mod drive {
-    mod crash;
-    mod damage;
-    mod disk_contract;
-    mod faults;
-    mod faulty_disk;
     mod fixture;
     mod model;
-    mod opening;
-    mod simulated_disk;
-    mod writing;
 }

@@ -29,6 +29,8 @@ const NODES_MAX: u16 = 32;
 const PORT_STEP: u16 = 100;
 /// Two groups show that there are several; more would only cost heartbeats on one machine.
 const GROUPS: u32 = 2;
+/// Small segments: a drive of a try-out takes little space before it holds anything.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Within which the cluster must be able to answer.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -150,6 +152,7 @@ impl Dev {
             metrics_listen: Some(at(2)?),
             labels: Labels::default(),
             memory_limit: default_memory_limit(),
+            segment_bytes_max: SEGMENT_BYTES_MAX,
             region: "us-east-1".into(),
             conformance: self.s3_profile == S3Profile::Conformance,
         })

@@ -4,7 +4,7 @@ use crate::sample::{Meter, Quota, Sample};
 use anyhow::Result;
 use ashlar_hashing::crc64nvme;
 use ashlar_runtime::Env;
-use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore, ShardUnit};
+use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore, FormatOptions, ShardUnit};
 use ashlar_types::{
     BlobId, BucketId, ChunkId, ClusterId, DriveUuid, FailureDomain, GroupId, Interval, ObjectKey, PgId,
     Profile, ShardId, ShardMeta, ShardOwner, SlotIndex, UnitSum, VersionUid, WriteEpoch,
@@ -46,7 +46,7 @@ impl Drives {
         for drive in 0..drives {
             let dir = place.join(format!("drive-{drive}"));
             let identity = DriveIdentity { cluster: ClusterId(1), drive: DriveUuid(u128::from(drive) + 1) };
-            format(env, &dir, identity, segment_bytes)?;
+            DriveStore::format(&env.disk, &dir, identity, FormatOptions { segment_bytes })?;
             stores.push(DriveStore::open(env, &dir, identity, DriveOptions::default()).await?);
         }
         let count = || Arc::new(AtomicU64::new(0));
@@ -127,6 +127,12 @@ impl Drives {
             try_join_all(self.stores.iter().map(|store| store.delete(ids.clone()))).await?;
         }
         self.first.store(next, Ordering::Relaxed);
+        for store in self.stores.iter() {
+            // Segments are kept from the older of two checkpoints on.
+            store.checkpoint().await?;
+            store.checkpoint().await?;
+            store.reclaim().await?;
+        }
         Ok(())
     }
 
@@ -135,10 +141,6 @@ impl Drives {
             store.clone().close().await;
         }
     }
-}
-
-fn format(env: &Env, dir: &Path, identity: DriveIdentity, _segment_bytes: u64) -> Result<()> {
-    Ok(DriveStore::format(&env.disk, dir, identity)?)
 }
 
 async fn put(store: &DriveStore, id: ShardId, units: &[ShardUnit]) -> Result<()> {

@@ -126,6 +126,7 @@ impl RecordHeader {
     }
 
     /// Where the payload of a small shard begins in the record.
+    #[cfg(test)]
     pub(crate) fn payload_offset(&self) -> u64 {
         Self::LEN as u64 + u64::from(self.body_len)
     }

@@ -2,7 +2,9 @@
 
 use ashlar_hashing::crc64nvme;
 use ashlar_runtime::{Disk, Env, Rng};
-use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore, OpenError, ShardUnit, StoreError};
+use ashlar_storage::{
+    DriveIdentity, DriveOptions, DriveStore, FormatOptions, OpenError, ShardUnit, StoreError,
+};
 use ashlar_types::{
     BlobId, BucketId, ChunkId, ClusterId, DriveUuid, FailureDomain, GroupId, Interval, ObjectKey, PgId,
     Profile, ShardId, ShardMeta, ShardOwner, SlotIndex, UnitSum, VersionUid, WriteEpoch,
@@ -14,6 +16,8 @@ use std::{
 };
 
 pub(crate) const IDENTITY: DriveIdentity = DriveIdentity { cluster: ClusterId(1), drive: DriveUuid(2) };
+
+pub(crate) const SMALL_SEGMENTS: FormatOptions = FormatOptions { segment_bytes: 4 << 20 };
 
 /// Ids spread over the fan-out directories, with some that share one.
 pub(crate) fn shard_id(number: u8) -> ShardId {
@@ -77,12 +81,22 @@ pub(crate) fn real_disk() -> Arc<dyn Disk> {
 }
 
 pub(crate) async fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<DriveStore, OpenError> {
-    let options = DriveOptions { capacity: Some(1 << 30), readers: 2 };
+    let options = DriveOptions { capacity: Some(1 << 30), readers: 2, ..DriveOptions::default() };
     DriveStore::open(&env(disk), dir, IDENTITY, options).await
 }
 
+/// Opens after a store was dropped, whose threads end soon.
+pub(crate) async fn open_after_drop(disk: &Arc<dyn Disk>, dir: &Path) -> DriveStore {
+    loop {
+        match open(disk, dir).await {
+            Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 pub(crate) async fn formatted(disk: &Arc<dyn Disk>, dir: &Path) -> DriveStore {
-    DriveStore::format(disk, dir, IDENTITY).unwrap();
+    DriveStore::format(disk, dir, IDENTITY, SMALL_SEGMENTS).unwrap();
     open(disk, dir).await.unwrap()
 }
 

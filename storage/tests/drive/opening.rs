@@ -1,6 +1,8 @@
 //! Which directories become drives, and which drives are opened.
 
-use super::fixture::{IDENTITY, env, formatted, get, meta, open, payload, put, real_disk, shard_id, unit};
+use super::fixture::{
+    IDENTITY, SMALL_SEGMENTS, env, formatted, get, meta, open, payload, put, real_disk, shard_id, unit,
+};
 use ashlar_hashing::crc64nvme;
 use ashlar_storage::{DriveIdentity, DriveOptions, DriveState, DriveStore, OpenError, StoreError};
 use ashlar_types::{ClusterId, DriveUuid};
@@ -18,7 +20,7 @@ async fn an_absent_or_empty_directory_becomes_a_drive_once() {
     assert_eq!(DriveStore::identity(&disk, &dir).unwrap(), Some(IDENTITY));
     assert_eq!(store.state(), DriveState::Ok);
     store.close().await;
-    let again = DriveStore::format(&disk, &dir, IDENTITY);
+    let again = DriveStore::format(&disk, &dir, IDENTITY, SMALL_SEGMENTS);
     assert!(matches!(again, Err(OpenError::AlreadyFormatted { .. })), "{again:?}");
 }
 
@@ -27,7 +29,7 @@ async fn a_directory_with_other_files_is_left_alone() {
     let (root, disk) = (tempfile::tempdir().unwrap(), real_disk());
     fs::write(root.path().join("holiday.jpg"), b"x").unwrap();
     for error in [
-        DriveStore::format(&disk, root.path(), IDENTITY).unwrap_err(),
+        DriveStore::format(&disk, root.path(), IDENTITY, SMALL_SEGMENTS).unwrap_err(),
         DriveStore::identity(&disk, root.path()).unwrap_err(),
     ] {
         assert!(matches!(&error, OpenError::NotEmpty { name, .. } if name == "holiday.jpg"), "{error}");
@@ -41,7 +43,7 @@ async fn shards_without_a_superblock_are_not_formatted_over() {
     put(&store, shard_id(1), &[unit(1, 10)]).await.unwrap();
     store.close().await;
     fs::remove_file(root.path().join("superblock")).unwrap();
-    let error = DriveStore::format(&disk, root.path(), IDENTITY).unwrap_err();
+    let error = DriveStore::format(&disk, root.path(), IDENTITY, SMALL_SEGMENTS).unwrap_err();
     assert!(matches!(&error, OpenError::NotEmpty { name, .. } if name.starts_with("shards/00/")), "{error}");
 }
 
@@ -91,7 +93,7 @@ async fn newer_and_damaged_superblocks_are_told_apart() {
         fs::write(&path, damaged).unwrap();
         let error = open(&disk, root.path()).await.unwrap_err();
         assert!(matches!(error, OpenError::DamagedSuperblock { .. }), "{error}");
-        let error = DriveStore::format(&disk, root.path(), IDENTITY).unwrap_err();
+        let error = DriveStore::format(&disk, root.path(), IDENTITY, SMALL_SEGMENTS).unwrap_err();
         assert!(matches!(error, OpenError::DamagedSuperblock { .. }), "{error}");
     }
     fs::write(&path, &sound).unwrap();

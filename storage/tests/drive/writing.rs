@@ -2,7 +2,7 @@
 
 use super::{
     faulty_disk::{Call, FaultyDisk},
-    fixture::{IDENTITY, env, formatted, get, meta, payload, put, real_disk, shard_id, unit},
+    fixture::{IDENTITY, SMALL_SEGMENTS, env, formatted, get, meta, payload, put, real_disk, shard_id, unit},
 };
 use ashlar_runtime::Disk;
 use ashlar_storage::{DriveOptions, DriveStore, StoreError, UNIT_MAX_LEN};
@@ -90,8 +90,8 @@ async fn many_writers_of_few_ids_leave_one_whole_shard_each() {
 #[tokio::test]
 async fn new_shards_are_refused_past_the_watermark_and_bytes_past_the_capacity() {
     let (root, disk) = (tempfile::tempdir().unwrap(), real_disk());
-    DriveStore::format(&disk, root.path(), IDENTITY).unwrap();
-    let options = DriveOptions { capacity: Some(1_000_000), readers: 1 };
+    DriveStore::format(&disk, root.path(), IDENTITY, SMALL_SEGMENTS).unwrap();
+    let options = DriveOptions { capacity: Some(1_000_000), readers: 1, ..DriveOptions::default() };
     let store = DriveStore::open(&env(&disk), root.path(), IDENTITY, options).await.unwrap();
     put(&store, shard_id(1), &[unit(1, 500_000)]).await.unwrap();
     let refused = put(&store, shard_id(2), &[unit(2, 600_000)]).await;

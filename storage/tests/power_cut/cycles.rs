@@ -7,7 +7,9 @@ use super::{
     workload::{IDS, Workload, shard},
 };
 use ashlar_runtime::{ClockExt, Disk, Env, RealDisk, RngExt};
-use ashlar_storage::{DriveIdentity, DriveOptions, DriveState, DriveStore, OpenError, StoreError};
+use ashlar_storage::{
+    DriveIdentity, DriveOptions, DriveState, DriveStore, FormatOptions, OpenError, StoreError,
+};
 use ashlar_types::{ClusterId, DriveUuid, ShardId};
 use std::{
     io::Write,
@@ -21,6 +23,10 @@ use std::{
 use tokio::sync::Notify;
 
 const IDENTITY: DriveIdentity = DriveIdentity { cluster: ClusterId(1), drive: DriveUuid(2) };
+/// Small, so that cuts meet segments that are made, sealed, compacted and used again.
+const FORMAT: FormatOptions = FormatOptions { segment_bytes: 4 << 20 };
+/// As often: a checkpoint begins every few hundred operations.
+const CHECKPOINT_BYTES: u64 = 8 << 20;
 const CUTS: u64 = 3;
 /// Operations acknowledged in one cycle: the bounds.
 const ACKED: (u64, u64) = (50, 450);
@@ -106,14 +112,15 @@ impl Story {
         };
         // Not through `disk`: that the drive is one at all is no promise of the flushes under test.
         let real: Arc<dyn Disk> = Arc::new(RealDisk);
-        DriveStore::format(&real, &drive_dir(&volume), IDENTITY).unwrap();
+        DriveStore::format(&real, &drive_dir(&volume), IDENTITY, FORMAT).unwrap();
         let env = Env { disk, ..Env::real() };
         let random = Seeded::new(env.rng.u64());
         Some(Self { volume, env, random, ledger: Arc::new(Ledger::new(IDS)) })
     }
 
     async fn open(&self) -> Result<DriveStore, OpenError> {
-        let options = DriveOptions { readers: 2, ..DriveOptions::default() };
+        let options =
+            DriveOptions { readers: 2, checkpoint_bytes: CHECKPOINT_BYTES, ..DriveOptions::default() };
         DriveStore::open(&self.env, &drive_dir(&self.volume), IDENTITY, options).await
     }
 
@@ -177,6 +184,10 @@ impl Story {
         let damaged = store.damaged();
         if !damaged.is_empty() || store.state() != DriveState::Ok {
             report.lost.push(format!("damaged {damaged:?}, {:?}", store.state()));
+        }
+        let recovery = store.recovery();
+        if !recovery.lost.is_empty() || !recovery.damaged.is_empty() || recovery.rebuilt {
+            report.lost.push(format!("{recovery:?}"));
         }
         for id in 0..IDS {
             let checked = match read_whole(&store, shard(id)).await {

@@ -24,6 +24,8 @@ const LENGTHS: [(usize, usize); 5] =
     [(100, 1000), (1000, 8000), (4000, 140_000), (60_000, 200_000), (200_000, 2 << 20)];
 /// One operation in this many is a delete.
 const DELETES: usize = 5;
+/// One in this many is a checkpoint and a pass of reclaiming.
+const HOUSEKEEPING: usize = 100;
 /// Reads while one operation runs.
 const READS: usize = 4;
 
@@ -79,7 +81,10 @@ impl Workload {
         loop {
             let id = writer * IDS_PER_WRITER + random.index(IDS_PER_WRITER);
             let change = async {
-                if random.index(DELETES) == 0 {
+                if random.index(HOUSEKEEPING) == 0 {
+                    self.store.checkpoint().await?;
+                    self.store.reclaim().await.map(drop)
+                } else if random.index(DELETES) == 0 {
                     self.delete(id, &random).await
                 } else {
                     let (from, to) = LENGTHS[random.index(LENGTHS.len())];

@@ -1,0 +1,247 @@
+//! The segment files of a drive when it is opened: which there are, and what each is used for.
+
+use super::{RecoveryReport, log::Replayed};
+use crate::{
+    error::{FileOperation, OpenError, Severity, severity},
+    format::{
+        BLOCK, BatchHeader, Epoch, SegmentHeader, SegmentId, SegmentKind, SegmentRow, SegmentState,
+        Superblock,
+    },
+    layout::{Layout, at, names},
+    segment_file::{Opener, SegmentFile},
+    sync::Arc,
+    tables::{Segment, Tables, Use},
+    width,
+};
+use ashlar_runtime::OpenMode;
+use ashlar_types::ShardId;
+use std::{collections::BTreeMap, io};
+
+/// A segment file as it was found.
+pub(super) struct Found {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) len: u64,
+    pub(super) allocated: u64,
+    /// Whether the header verifies.
+    pub(super) known: bool,
+    pub(super) epoch: Epoch,
+    /// 0 if it was not used yet, or is not a log segment.
+    pub(super) first_record: u64,
+    pub(super) previous: u64,
+}
+
+impl Found {
+    pub(super) fn is_log(&self) -> bool {
+        self.file.kind == SegmentKind::Log
+    }
+}
+
+pub(super) fn find(
+    opener: &Arc<Opener>,
+    layout: &Layout,
+    superblock: &Superblock,
+) -> Result<Vec<Found>, OpenError> {
+    let mut found = Vec::new();
+    for kind in [SegmentKind::Log, SegmentKind::Extents] {
+        let dir = layout.segments(kind);
+        for name in names(opener.disk().as_ref(), &dir)?.unwrap_or_default() {
+            let Some(id) = SegmentId::parse_file_name(&name) else {
+                tracing::warn!(path = %dir.join(&name).display(), "not a segment; left alone");
+                continue;
+            };
+            let file = Arc::new(SegmentFile::new(opener, id, kind, layout.segment(kind, id)));
+            found.push(look(opener, file, superblock)?);
+        }
+    }
+    Ok(found)
+}
+
+fn look(opener: &Opener, file: Arc<SegmentFile>, superblock: &Superblock) -> Result<Found, OpenError> {
+    let mut found =
+        Found { file, len: 0, allocated: 0, known: false, epoch: Epoch(0), first_record: 0, previous: 0 };
+    match read_front(opener, &mut found) {
+        Ok((header, batch)) => understand(&mut found, &header, &batch, superblock),
+        Err(error) if severity(&error) == Severity::NoResources => {
+            return Err(at(FileOperation::Read, &found.file.path)(error));
+        }
+        // Not a reason to refuse the other segments.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(error) => {
+            tracing::warn!(path = %found.file.path.display(), %error, "a segment cannot be read");
+        }
+    }
+    Ok(found)
+}
+
+/// The header's block and the one behind it.
+fn read_front(opener: &Opener, found: &mut Found) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    // Handles of segments are kept once opened; this one is not, as most segments are not used soon.
+    let file = opener.disk().open(&found.file.path, OpenMode::Read)?;
+    found.len = file.len()?;
+    found.allocated = file.allocated_bytes()?;
+    let mut front = vec![0; 2 * width::memory(BLOCK)];
+    file.read_exact_at(&mut front, 0)?;
+    let batch = front.split_off(width::memory(BLOCK));
+    Ok((front, batch))
+}
+
+fn understand(found: &mut Found, header: &[u8], batch: &[u8], superblock: &Superblock) {
+    let expected = |header: &SegmentHeader| {
+        header.kind == found.file.kind
+            && header.id == found.file.id
+            && header.drive == superblock.identity.drive
+            && header.segment_bytes == superblock.segment_bytes
+    };
+    if let Some(header) = SegmentHeader::decode(header).ok().filter(expected) {
+        found.known = true;
+        found.epoch = header.epoch;
+        found.first_record = header.first_record;
+        found.previous = header.previous;
+        return;
+    }
+    tracing::warn!(path = %found.file.path.display(), "the header of a segment does not verify");
+    // The first batch says as much, if it is of the use that the log continues with.
+    if let Some(batch) = BatchHeader::decode(batch).filter(|_| found.file.kind == SegmentKind::Log) {
+        found.epoch = batch.epoch;
+        found.first_record = batch.first_record;
+        found.previous = batch.previous;
+    }
+}
+
+/// Enters the segments into the tables, with what each is used for.
+pub(super) fn settle(
+    tables: &mut Tables,
+    found: Vec<Found>,
+    rows: &[SegmentRow],
+    replayed: &Replayed,
+    keep_from: u64,
+    superblock: &Superblock,
+    report: &mut RecoveryReport,
+) {
+    let rows: BTreeMap<SegmentId, &SegmentRow> = rows.iter().map(|row| (row.id, row)).collect();
+    let mut firsts: Vec<u64> =
+        found.iter().filter(|found| found.first_record > 0).map(|found| found.first_record).collect();
+    firsts.sort_unstable();
+    let highest = found.iter().map(|found| found.file.id.0).max().unwrap_or(0);
+    tables.next_segment = tables.next_segment.max(SegmentId(highest + 1));
+    let mut whole = BTreeMap::new();
+    for found in found {
+        let row = rows.get(&found.file.id).filter(|row| !found.known || row.epoch == found.epoch);
+        let epoch = if found.known { found.epoch } else { row.map_or(found.epoch, |row| row.epoch) };
+        let next_first = firsts.iter().find(|first| **first > found.first_record).copied();
+        let segment = Segment {
+            kind: found.file.kind,
+            epoch,
+            using: Use::Sealed,
+            written: written(&found, row.copied(), epoch, replayed, superblock.segment_bytes),
+            live: 0,
+            pending: 0,
+            end_record: next_first.unwrap_or(replayed.position.next_record),
+            allocated: found.allocated,
+            sealed_durably: row.is_some_and(|row| row.state == SegmentState::Sealed),
+            searched_dead: 0,
+            stuck: false,
+            file: Arc::clone(&found.file),
+        };
+        whole.insert(found.file.id, (found.len == superblock.segment_bytes, found.known, found.first_record));
+        tables.segments.insert(found.file.id, segment);
+    }
+    tables.weigh_all();
+    drop_lost(tables, report);
+    choose_open(tables, &rows, replayed, &whole, superblock.segment_bytes);
+    for (id, segment) in &mut tables.segments {
+        let (whole, known, first_record) = whole.get(id).copied().unwrap_or((false, false, 0));
+        let needed = match segment.kind {
+            SegmentKind::Log => {
+                (first_record > 0 && segment.end_record > keep_from) || replayed.read.contains(id)
+            }
+            SegmentKind::Extents => false,
+        };
+        if segment.using == Use::Open || segment.live > 0 || needed {
+            continue;
+        }
+        let full = segment.allocated >= superblock.segment_bytes;
+        segment.using = if whole && known && full { Use::Spare } else { Use::Junk };
+        segment.written = BLOCK;
+    }
+}
+
+fn written(
+    found: &Found,
+    row: Option<&SegmentRow>,
+    epoch: Epoch,
+    replayed: &Replayed,
+    segment_bytes: u64,
+) -> u64 {
+    let known = row.map_or(BLOCK, |row| row.written);
+    match found.file.kind {
+        SegmentKind::Log if found.file.id == replayed.position.segment => replayed.position.offset,
+        SegmentKind::Log => match row {
+            Some(row) if row.state == SegmentState::Sealed => known,
+            Some(_) | None => segment_bytes,
+        },
+        SegmentKind::Extents => {
+            let read = replayed.extents.get(&(found.file.id, epoch)).map_or(BLOCK, |(end, _)| *end);
+            known.max(read)
+        }
+    }
+}
+
+/// Shards whose segments are gone or were used again are lost, and said to be.
+fn drop_lost(tables: &mut Tables, report: &mut RecoveryReport) {
+    let mut lost: Vec<ShardId> = Vec::new();
+    for (shard, entry) in tables.after(None) {
+        let record_gone = !tables.segments.contains_key(&entry.segment);
+        let extent_gone = entry.extents.iter().any(|extent| {
+            tables.segments.get(&extent.segment).is_none_or(|segment| segment.epoch != extent.epoch)
+        });
+        if (record_gone || extent_gone) && !entry.damaged {
+            lost.push(*shard);
+        }
+    }
+    for shard in lost {
+        tables.mark_lost(shard);
+        report.lost.push(shard);
+    }
+    report.lost.sort_unstable();
+    report.lost.dedup();
+    // What was lost in the log and written again later is not lost.
+    report.lost.retain(|shard| tables.get(*shard).is_some_and(|entry| entry.damaged));
+}
+
+/// The tail of the log goes on where it ended; extents go on in the segment that was used last, if it is known to be
+/// without holes.
+fn choose_open(
+    tables: &mut Tables,
+    rows: &BTreeMap<SegmentId, &SegmentRow>,
+    replayed: &Replayed,
+    whole: &BTreeMap<SegmentId, (bool, bool, u64)>,
+    segment_bytes: u64,
+) {
+    let usable = |id: &SegmentId| whole.get(id).is_some_and(|(whole, known, _)| *whole && *known);
+    if let Some(tail) = tables.segments.get_mut(&replayed.position.segment)
+        && usable(&replayed.position.segment)
+    {
+        tail.using = Use::Open;
+        tail.end_record = u64::MAX;
+    }
+    let candidate = |(id, segment): (&SegmentId, &Segment)| {
+        let row = rows.get(id).filter(|row| row.epoch == segment.epoch);
+        let sealed = row.is_some_and(|row| row.state == SegmentState::Sealed);
+        let last = replayed.extents.get(&(*id, segment.epoch)).map(|(_, last)| *last);
+        let open_before = row.is_some_and(|row| row.state == SegmentState::Open);
+        let fits = segment.kind == SegmentKind::Extents
+            && !sealed
+            && segment.allocated >= segment_bytes
+            && segment.written < segment_bytes
+            && usable(id);
+        (fits && (open_before || last.is_some())).then_some((last.unwrap_or(0), *id))
+    };
+    let chosen = tables.segments.iter().filter_map(candidate).max();
+    if let Some((_, id)) = chosen {
+        tables.open_extents = Some(id);
+        if let Some(segment) = tables.segments.get_mut(&id) {
+            segment.using = Use::Open;
+        }
+    }
+}
