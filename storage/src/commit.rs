@@ -34,6 +34,8 @@ pub(crate) struct Tail {
     pub(crate) offset: u64,
     pub(crate) next_record: u64,
     pub(crate) previous: u64,
+    /// A batch was refused by the file system at this place, and may be there all the same.
+    pub(crate) refused_batch: bool,
 }
 
 impl Tail {
@@ -117,6 +119,7 @@ impl Committer {
         if plan.records.is_empty() {
             return Ok(());
         }
+        self.erase_refused_batch()?;
         if self.tail.file.is_none() || self.tail.offset + plan.len > drive.segment_bytes {
             self.switch_segment(works, refused)?;
             // The epoch is another one, and some may have been refused.
@@ -185,6 +188,21 @@ impl Committer {
         Ok(())
     }
 
+    /// Makes sure that a batch which was answered with an error is not found later under record numbers that others
+    /// have by then.
+    fn erase_refused_batch(&mut self) -> Result<(), StoreError> {
+        let Some(file) = self.tail.file.clone().filter(|_| self.tail.refused_batch) else { return Ok(()) };
+        let failed = |(operation, error)| self.drive.write_error(operation, None, error);
+        let writer = file.writer().map_err(|error| failed((FileOperation::Open, error)))?;
+        let block = AlignedBuf::zeroed(width::memory(BLOCK));
+        writer
+            .write_all_at(&block, self.tail.offset)
+            .map_err(|error| failed((FileOperation::Write, error)))?;
+        file.sync().map_err(failed)?;
+        self.tail.refused_batch = false;
+        Ok(())
+    }
+
     /// Lays the batch out in the buffer.
     fn encode(&mut self, plan: &Plan<'_>) -> BatchHeader {
         let len = width::memory(plan.len);
@@ -224,13 +242,15 @@ impl Committer {
     }
 
     /// Writes the batch and flushes it.
-    fn write(&self, drive: &Drive, file: &SegmentFile, len: u64) -> Result<(), StoreError> {
+    fn write(&mut self, drive: &Drive, file: &SegmentFile, len: u64) -> Result<(), StoreError> {
         let failed = |(operation, error)| drive.write_error(operation, None, error);
         let writer = file.writer().map_err(|error| failed((FileOperation::Open, error)))?;
         let began = drive.clock.monotonic();
+        self.tail.refused_batch = true;
         writer
             .write_all_at(&self.buffer[..width::memory(len)], self.tail.offset)
             .map_err(|error| failed((FileOperation::Write, error)))?;
+        self.tail.refused_batch = false;
         let written = drive.clock.monotonic();
         drive.metrics.log_write_seconds.record(written.saturating_sub(began).as_secs_f64());
         if !planted(Plant::NoFlush) {

@@ -274,5 +274,6 @@ fn tail(tables: &Tables, replayed: &log::Replayed) -> Tail {
         offset: position.offset,
         next_record: position.next_record,
         previous: position.previous,
+        refused_batch: false,
     }
 }

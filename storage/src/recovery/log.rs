@@ -16,6 +16,9 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Record numbers left out behind an end of the log that could not be read: more than a segment holds.
+const UNREADABLE_GAP: u64 = 1 << 32;
+
 /// What reading the log said about segments.
 pub(super) struct Replayed {
     /// Where the log ends.
@@ -24,6 +27,8 @@ pub(super) struct Replayed {
     pub(super) read: BTreeSet<SegmentId>,
     /// Extent segments, under the epoch that records gave: the end of the last extent, and the last record.
     pub(super) extents: BTreeMap<(SegmentId, Epoch), (u64, u64)>,
+    /// The last segment cannot be written on: the end of the log in it is not known.
+    pub(super) end_unknown: bool,
 }
 
 struct Replay<'a> {
@@ -38,7 +43,8 @@ pub(super) fn replay(
     tables: &mut Tables,
     report: &mut RecoveryReport,
 ) -> Replayed {
-    let replayed = Replayed { position: start, read: BTreeSet::new(), extents: BTreeMap::new() };
+    let replayed =
+        Replayed { position: start, read: BTreeSet::new(), extents: BTreeMap::new(), end_unknown: false };
     let mut replay = Replay { tables, report, replayed };
     loop {
         let current = replay.replayed.position.segment;
@@ -50,7 +56,7 @@ pub(super) fn replay(
         }
         let Some(next) = next_segment(found, &replay.replayed) else {
             if let Some(window) = &mut window {
-                replay.note_torn_tail(window);
+                replay.end(window);
             }
             break;
         };
@@ -215,9 +221,19 @@ impl Replay<'_> {
         };
     }
 
-    fn note_torn_tail(&mut self, window: &mut Window<'_>) {
+    /// Nothing later was found: the log ends here.
+    fn end(&mut self, window: &mut Window<'_>) {
         let position = self.replayed.position;
         if position.offset >= window.end() {
+            return;
+        }
+        if window.is_unreadable_after(position.offset) {
+            // Acknowledged batches may be where the device gives nothing. Should it do so later, their numbers must
+            // not have been given to others.
+            let end = window.end();
+            self.damage(window, position, end);
+            self.replayed.end_unknown = true;
+            self.replayed.position.next_record += UNREADABLE_GAP;
             return;
         }
         let bytes = window.at(position.offset, BLOCK);

@@ -92,16 +92,22 @@ fn understand(found: &mut Found, header: &[u8], batch: &[u8], superblock: &Super
             && header.drive == superblock.identity.drive
             && header.segment_bytes == superblock.segment_bytes
     };
-    if let Some(header) = SegmentHeader::decode(header).ok().filter(expected) {
+    let header = SegmentHeader::decode(header).ok().filter(expected);
+    if let Some(header) = &header {
         found.known = true;
         found.epoch = header.epoch;
         found.first_record = header.first_record;
         found.previous = header.previous;
-        return;
     }
-    tracing::warn!(path = %found.file.path.display(), "the header of a segment does not verify");
-    // The first batch says as much, if it is of the use that the log continues with.
-    if let Some(batch) = BatchHeader::decode(batch).filter(|_| found.file.kind == SegmentKind::Log) {
+    // The first batch says as much. It has the header's numbers, or lower ones of a former use; where it has higher
+    // ones, the header is damaged or its last write was lost.
+    let batch = BatchHeader::decode(batch).filter(|_| found.file.kind == SegmentKind::Log);
+    let later = batch.filter(|batch| batch.first_record > found.first_record);
+    if header.is_none() || later.is_some() {
+        tracing::warn!(path = %found.file.path.display(), "the header of a segment is not the one it should have");
+    }
+    if let Some(batch) = later {
+        found.known = false;
         found.epoch = batch.epoch;
         found.first_record = batch.first_record;
         found.previous = batch.previous;
@@ -146,6 +152,7 @@ pub(super) fn settle(
         whole.insert(found.file.id, (found.len == superblock.segment_bytes, found.known, found.first_record));
         tables.segments.insert(found.file.id, segment);
     }
+    trust_records(tables, &mut whole, superblock.segment_bytes);
     tables.weigh_all();
     drop_lost(tables, report);
     choose_open(tables, &rows, replayed, &whole, superblock.segment_bytes);
@@ -187,6 +194,31 @@ fn written(
     }
 }
 
+/// Records are verified and later than a header can be: if they name another epoch than the header of an extent
+/// segment has, the header's last write was lost.
+fn trust_records(
+    tables: &mut Tables,
+    whole: &mut BTreeMap<SegmentId, (bool, bool, u64)>,
+    segment_bytes: u64,
+) {
+    let mut named: BTreeMap<SegmentId, (u64, Epoch)> = BTreeMap::new();
+    for (_, entry) in tables.after(None) {
+        for extent in &entry.extents {
+            let latest = named.entry(extent.segment).or_insert((entry.record, extent.epoch));
+            *latest = (*latest).max((entry.record, extent.epoch));
+        }
+    }
+    for (id, (_, epoch)) in named {
+        if let Some(segment) = tables.segments.get_mut(&id).filter(|segment| segment.epoch != epoch) {
+            segment.epoch = epoch;
+            segment.written = segment_bytes;
+            if let Some((_, known, _)) = whole.get_mut(&id) {
+                *known = false;
+            }
+        }
+    }
+}
+
 /// Shards whose segments are gone or were used again are lost, and said to be.
 fn drop_lost(tables: &mut Tables, report: &mut RecoveryReport) {
     let mut lost: Vec<ShardId> = Vec::new();
@@ -221,6 +253,7 @@ fn choose_open(
     let usable = |id: &SegmentId| whole.get(id).is_some_and(|(whole, known, _)| *whole && *known);
     if let Some(tail) = tables.segments.get_mut(&replayed.position.segment)
         && usable(&replayed.position.segment)
+        && !replayed.end_unknown
     {
         tail.using = Use::Open;
         tail.end_record = u64::MAX;

@@ -15,15 +15,22 @@ pub(super) struct Window<'a> {
     end: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// End of the last block that the device would not give.
+    unreadable_end: u64,
 }
 
 impl<'a> Window<'a> {
     pub(super) fn new(file: &'a SegmentFile, end: u64) -> Self {
-        Self { file, end, start: 0, bytes: Vec::new() }
+        Self { file, end, start: 0, bytes: Vec::new(), unreadable_end: 0 }
     }
 
     pub(super) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Whether something from `offset` on, as far as was looked, could not be read.
+    pub(super) fn is_unreadable_after(&self, offset: u64) -> bool {
+        self.unreadable_end > offset
     }
 
     /// At least `len` bytes from `offset` on, or up to the end of the segment.
@@ -48,6 +55,7 @@ impl<'a> Window<'a> {
         for block in self.bytes.chunks_mut(width::memory(BLOCK)) {
             if self.file.read(block, offset, Access::Device).is_err() {
                 block.fill(0);
+                self.unreadable_end = self.unreadable_end.max(offset + BLOCK);
             }
             offset += BLOCK;
         }
