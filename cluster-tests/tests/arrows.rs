@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Folder of a crate, and the folders that its normal and build dependencies may come from.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("types", &[]),
     ("erasure", &[]),
     ("hashing", &["types", "runtime"]),
@@ -22,6 +22,8 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("proto", &["types"]),
     ("rpc", &["types", "proto", "runtime"]),
     ("storage", &["types", "runtime", "hashing"]),
+    ("storage/schedules", &["types", "runtime", "hashing"]),
+    ("storage/mutants", &["types", "runtime", "hashing"]),
     ("metadata", &["types", "hashing", "placement", "runtime", "proto", "rpc"]),
     ("datapath", &["types", "erasure", "hashing", "placement", "metadata", "runtime"]),
     ("s3api", &["types", "runtime", "hashing"]),
