@@ -16,7 +16,7 @@ use crate::{
     recovery::{self, Opening, RecoveryReport},
     scrub::{self, ScrubLimits, ScrubPage},
     segment_file::Access,
-    sync::{Arc, Mutex, atomic::Ordering, locked},
+    sync::{Arc, Mutex, atomic::Ordering, give_way, locked},
     workers::{Refused, Workers},
     writer::ShardWriter,
 };
@@ -183,6 +183,8 @@ impl DriveStore {
                 while let Some(jobs) = queue.take(batch_max) {
                     committer.commit(jobs);
                     work.notice();
+                    // Whoever was answered may have more: it then shares the next flush instead of waiting for it.
+                    give_way();
                 }
             })
         };

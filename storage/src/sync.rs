@@ -20,6 +20,14 @@ pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> Mute
     condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Lets others run who are ready to.
+pub(crate) fn give_way() {
+    #[cfg(not(schedules))]
+    std::thread::yield_now();
+    #[cfg(schedules)]
+    shuttle::thread::yield_now();
+}
+
 /// Waits on a thread for what another one sends; `None` if it never will.
 pub(crate) fn receive<T>(receiver: tokio::sync::oneshot::Receiver<T>) -> Option<T> {
     #[cfg(not(schedules))]
