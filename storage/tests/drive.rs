@@ -4,4 +4,7 @@
 mod drive {
     mod fixture;
     mod model;
+    mod opening;
+    mod recovering;
+    mod sim_drive;
 }

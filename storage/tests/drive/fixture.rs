@@ -1,7 +1,7 @@
 //! Shards and drives to test with.
 
 use ashlar_hashing::crc64nvme;
-use ashlar_runtime::{Disk, Env, Rng};
+use ashlar_runtime::{Clock, Disk, Env, RealClock, Rng};
 use ashlar_storage::{
     DriveIdentity, DriveOptions, DriveStore, FormatOptions, OpenError, ShardUnit, StoreError,
 };
@@ -13,13 +13,17 @@ use bytes::Bytes;
 use std::{
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 pub(crate) const IDENTITY: DriveIdentity = DriveIdentity { cluster: ClusterId(1), drive: DriveUuid(2) };
 
+/// For what happens soon unless the code is broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
 pub(crate) const SMALL_SEGMENTS: FormatOptions = FormatOptions { segment_bytes: 4 << 20 };
 
-/// Ids spread over the fan-out directories, with some that share one.
+/// Ids whose order is that of their numbers, four of them with neighbouring blobs.
 pub(crate) fn shard_id(number: u8) -> ShardId {
     let blob = (u128::from(number / 4) << 122) | u128::from(number);
     ShardId { chunk: ChunkId { blob: BlobId(blob), index: u32::from(number) }, slot: SlotIndex(number % 6) }
@@ -38,6 +42,11 @@ pub(crate) fn meta(id: ShardId) -> ShardMeta {
         bucket: BucketId(5),
         key: ObjectKey::parse("some/key").unwrap(),
     }
+}
+
+/// Units of the lengths, each with bytes of its own.
+pub(crate) fn units(seed: u64, lens: &[usize]) -> Vec<ShardUnit> {
+    lens.iter().zip(seed..).map(|(len, seed)| unit(seed, *len)).collect()
 }
 
 /// A unit with bytes that follow from `seed`, and with CRCs of data units for an odd one.
@@ -80,6 +89,13 @@ pub(crate) fn real_disk() -> Arc<dyn Disk> {
     Arc::new(ashlar_runtime::RealDisk)
 }
 
+/// A number below `bound`, which is not 0.
+pub(crate) fn below(random: &Seeded, bound: u64) -> u64 {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes);
+    u64::from_le_bytes(bytes) % bound
+}
+
 pub(crate) async fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<DriveStore, OpenError> {
     let options = DriveOptions { capacity: Some(1 << 30), readers: 2, ..DriveOptions::default() };
     DriveStore::open(&env(disk), dir, IDENTITY, options).await
@@ -98,6 +114,15 @@ pub(crate) async fn open_after_drop(disk: &Arc<dyn Disk>, dir: &Path) -> DriveSt
 pub(crate) async fn formatted(disk: &Arc<dyn Disk>, dir: &Path) -> DriveStore {
     DriveStore::format(disk, dir, IDENTITY, SMALL_SEGMENTS).unwrap();
     open(disk, dir).await.unwrap()
+}
+
+/// Waits for what other threads are about to do.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let clock = RealClock::new();
+    while !condition() {
+        assert!(clock.monotonic() < DEADLINE, "{what} did not happen");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A repeatable source of bytes (splitmix64).

@@ -1,7 +1,7 @@
 //! Random calls against a map.
 
 use super::fixture::{
-    IDENTITY, formatted, get, meta, open, open_after_drop, payload, put, real_disk, shard_id, unit,
+    IDENTITY, formatted, get, meta, open, open_after_drop, payload, put, real_disk, shard_id, units,
 };
 use ashlar_storage::{DriveStore, ShardUnit, StoreError};
 use ashlar_types::ShardId;
@@ -40,10 +40,6 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 }
 
 type Model = BTreeMap<ShardId, Vec<ShardUnit>>;
-
-fn units(seed: u64, lens: &[usize]) -> Vec<ShardUnit> {
-    lens.iter().zip(seed..).map(|(len, seed)| unit(seed, *len)).collect()
-}
 
 async fn check_read(store: &DriveStore, model: &Model, id: ShardId, wanted: std::ops::Range<u32>) {
     let (start, end) = (wanted.start as usize, wanted.end as usize);
