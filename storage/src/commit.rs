@@ -169,19 +169,17 @@ impl Committer {
         };
         let (file, epoch) = taken?;
         let next_record = self.tail.next_record;
-        if let Some(former) = &self.tail.file {
-            let (id, written) = (former.id, self.tail.offset);
-            drive.change_tables(|tables| {
-                if let Some(segment) = tables.segments.get_mut(&id) {
-                    segment.using = Use::Sealed;
-                    segment.written = written;
-                    segment.end_record = next_record;
-                }
-            });
+        // Flushed before the first batch is written: a segment whose header is of a former use, or torn, then has no
+        // batch of this one, and a batch nobody was told of is never taken for the log's next one.
+        let begun =
+            drive.write_header(&file, epoch, next_record, self.tail.previous).and_then(|()| file.sync());
+        if let Err((operation, error)) = begun {
+            drive.change_segments(|tables| tables.set_use(file.id, Use::Junk));
+            return Err(drive.write_error(operation, None, error));
         }
-        drive
-            .write_header(&file, epoch, next_record, self.tail.previous)
-            .map_err(|(operation, error)| drive.write_error(operation, None, error))?;
+        if let Some(former) = &self.tail.file {
+            drive.change_segments(|tables| tables.seal_log(former.id, self.tail.offset, next_record));
+        }
         self.tail.file = Some(file);
         self.tail.epoch = epoch;
         self.tail.offset = BLOCK;

@@ -18,7 +18,7 @@ use crate::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         locked,
     },
-    tables::{Segment, Tables, Use},
+    tables::{Fill, Segment, Tables, Use},
     width,
 };
 use ashlar_runtime::{AlignedBuf, Clock, OpenMode, Rng, RngExt};
@@ -149,6 +149,15 @@ impl Drive {
         change(&mut self.tables.write().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A change after which the sums over the segments are not what they were.
+    pub(crate) fn change_segments<T>(&self, change: impl FnOnce(&mut Tables) -> T) -> T {
+        self.change_tables(|tables| {
+            let changed = change(tables);
+            tables.recount();
+            changed
+        })
+    }
+
     // Sizes that follow from the segments'.
 
     pub(crate) fn small_max(&self) -> u64 {
@@ -180,39 +189,34 @@ impl Drive {
     }
 
     /// Segments that may still be made.
-    fn unmade(&self, tables: &Tables) -> u64 {
-        let taken = tables.allocated().saturating_add(self.index_bytes());
+    fn unmade(&self, fill: &Fill) -> u64 {
+        let taken = fill.allocated.saturating_add(self.index_bytes());
         self.capacity.saturating_sub(taken) / self.segment_bytes
     }
 
+    fn fill(&self) -> Fill {
+        self.read_tables(|tables| tables.fill(self.segment_bytes))
+    }
+
     /// Bytes that could still be written, reserve included.
-    fn writable(&self, tables: &Tables) -> u64 {
-        let mut bytes = self.unmade(tables) * self.segment_bytes;
-        for segment in tables.segments.values() {
-            bytes += match segment.using {
-                Use::Spare => self.segment_bytes,
-                Use::Open => self.segment_bytes - segment.written.min(self.segment_bytes),
-                Use::Sealed | Use::Junk => 0,
-            };
-        }
-        bytes
+    fn writable(&self, fill: &Fill) -> u64 {
+        (self.unmade(fill) + fill.spares) * self.segment_bytes + fill.open_room
     }
 
     pub(crate) fn usage(&self) -> DriveUsage {
-        self.read_tables(|tables| {
-            let writable = self.writable(tables);
-            let watermark = self.capacity - self.capacity / 100 * (100 - WATERMARK_PERCENT);
-            let (live, dead) = (tables.live(), tables.dead());
-            let below_watermark = watermark.saturating_sub(live.saturating_add(dead));
-            DriveUsage {
-                capacity: self.capacity,
-                used: live.saturating_add(dead),
-                free: below_watermark.min(writable.saturating_sub(self.reserve())),
-                shards: tables.len(),
-                live,
-                dead,
-            }
-        })
+        let (fill, live, shards) =
+            self.read_tables(|tables| (tables.fill(self.segment_bytes), tables.live(), tables.len()));
+        let watermark = self.capacity - self.capacity / 100 * (100 - WATERMARK_PERCENT);
+        DriveUsage {
+            capacity: self.capacity,
+            used: fill.used,
+            free: watermark
+                .saturating_sub(fill.used)
+                .min(self.writable(&fill).saturating_sub(self.reserve())),
+            shards,
+            live,
+            dead: fill.used.saturating_sub(live),
+        }
     }
 
     pub(crate) fn admit_shard(&self) -> Result<(), StoreError> {
@@ -221,7 +225,7 @@ impl Drive {
 
     /// Whether space is so short that compaction should take what it can get.
     pub(crate) fn is_short(&self) -> bool {
-        self.read_tables(|tables| self.writable(tables) < 2 * self.reserve())
+        self.writable(&self.fill()) < 2 * self.reserve()
     }
 
     // Segments.
@@ -256,9 +260,9 @@ impl Drive {
         purpose: Purpose,
     ) -> Result<Option<(Arc<SegmentFile>, Epoch)>, StoreError> {
         let epoch = self.new_epoch();
-        self.change_tables(|tables| {
-            let spares = tables.spares(SegmentKind::Log) + tables.spares(SegmentKind::Extents);
-            let free = self.unmade(tables) + spares as u64;
+        self.change_segments(|tables| {
+            let fill = tables.fill(self.segment_bytes);
+            let free = self.unmade(&fill) + fill.spares;
             if purpose == Purpose::NewShards && free < RESERVED_SEGMENTS {
                 return Err(StoreError::Full);
             }
@@ -269,8 +273,8 @@ impl Drive {
     /// Makes a spare segment if there is none.
     pub(crate) fn prepare_ahead(&self, kind: SegmentKind) -> Result<(), StoreError> {
         let _one = locked(&self.preparing);
-        let wanted =
-            self.read_tables(|tables| tables.spares(kind) == 0 && self.unmade(tables) > RESERVED_SEGMENTS);
+        let wanted = self.unmade(&self.fill()) > RESERVED_SEGMENTS
+            && self.read_tables(|tables| tables.spares(kind) == 0);
         if wanted { self.prepare(kind) } else { Ok(()) }
     }
 
@@ -280,7 +284,7 @@ impl Drive {
             SegmentKind::Log => SegmentKind::Extents,
             SegmentKind::Extents => SegmentKind::Log,
         };
-        if self.read_tables(|tables| self.unmade(tables) == 0) && !self.give_up_spare(other) {
+        if self.unmade(&self.fill()) == 0 && !self.give_up_spare(other) {
             return Err(StoreError::Full);
         }
         let id = self.change_tables(|tables| {
@@ -310,7 +314,7 @@ impl Drive {
             searched_dead: 0,
             stuck: false,
         };
-        self.change_tables(|tables| tables.segments.insert(id, segment));
+        self.change_segments(|tables| tables.segments.insert(id, segment));
         Ok(())
     }
 
@@ -387,7 +391,7 @@ impl Drive {
     /// Forgets a segment and removes its file. A crash may bring the file back: then it holds nothing live and is
     /// removed again.
     pub(crate) fn unlink_segment(&self, id: SegmentId) -> Result<(), StoreError> {
-        let Some(segment) = self.change_tables(|tables| tables.segments.remove(&id)) else { return Ok(()) };
+        let Some(segment) = self.change_segments(|tables| tables.segments.remove(&id)) else { return Ok(()) };
         match self.opener.disk().unlink(&segment.file.path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

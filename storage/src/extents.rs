@@ -61,14 +61,14 @@ fn allocate(drive: &Arc<Drive>, len: u64, purpose: Purpose) -> Result<(Arc<Segme
     }
 }
 
-/// Takes room at the end of the open extent segment; seals it if there is too little.
+/// Takes room at the end of the open extent segment; seals it if there is too little. `None` if none is open.
 fn reserve(tables: &mut Tables, len: u64, segment_bytes: u64) -> Option<(Arc<SegmentFile>, Extent)> {
     let id = tables.open_extents?;
     let segment = tables.segments.get_mut(&id)?;
     let end = segment.written + len.next_multiple_of(BLOCK);
     if end > segment_bytes {
-        segment.using = Use::Sealed;
         tables.open_extents = None;
+        tables.set_use(id, Use::Sealed);
         return None;
     }
     let extent = Extent { segment: id, epoch: segment.epoch, offset: segment.written, len };
@@ -88,11 +88,7 @@ fn open_segment(drive: &Arc<Drive>, len: u64, purpose: Purpose) -> Result<(), St
     }
     let (file, epoch) = drive.take_segment(SegmentKind::Extents, purpose)?;
     if let Err((operation, error)) = drive.write_header(&file, epoch, 0, 0) {
-        drive.change_tables(|tables| {
-            if let Some(segment) = tables.segments.get_mut(&file.id) {
-                segment.using = Use::Sealed;
-            }
-        });
+        drive.change_segments(|tables| tables.set_use(file.id, Use::Junk));
         return Err(drive.write_error(operation, None, error));
     }
     drive.change_tables(|tables| tables.open_extents = Some(file.id));

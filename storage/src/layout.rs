@@ -149,6 +149,19 @@ pub(crate) fn read_superblock(disk: &dyn Disk, dir: &Path) -> Result<Option<Supe
     }
 }
 
+/// Makes durable what was read of the pair: a killed process may have written one of them and not flushed it.
+pub(crate) fn flush_superblocks(disk: &dyn Disk, layout: &Layout) -> Result<(), OpenError> {
+    for name in SUPERBLOCKS {
+        let path = layout.root.join(name);
+        match disk.open(&path, OpenMode::ReadWrite) {
+            Ok(file) => file.sync_data().map_err(at(FileOperation::Flush, &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(FileOperation::Open, &path)(error)),
+        }
+    }
+    disk.sync_dir(&layout.root).map_err(at(FileOperation::FlushDirectory, &layout.root))
+}
+
 fn decode_file(disk: &dyn Disk, path: &Path) -> Result<Result<Superblock, DecodeError>, OpenError> {
     let file = disk.open(path, OpenMode::Read).map_err(at(FileOperation::Open, path))?;
     let len = file.len().map_err(at(FileOperation::Read, path))?;
@@ -184,7 +197,12 @@ pub(crate) fn write_superblock(
 ) -> Result<(), (FileOperation, io::Error)> {
     let path = layout.superblock(superblock.generation);
     let file = disk.open(&path, OpenMode::Create).map_err(|error| (FileOperation::Open, error))?;
-    file.write_all_at(&superblock.encode()[..], 0).map_err(|error| (FileOperation::Write, error))?;
+    let bytes = superblock.encode();
+    file.write_all_at(&bytes, 0).map_err(|error| (FileOperation::Write, error))?;
+    let len = file.len().map_err(|error| (FileOperation::Read, error))?;
+    if len != width::file(bytes.len()) {
+        file.truncate(width::file(bytes.len())).map_err(|error| (FileOperation::Write, error))?;
+    }
     file.sync_data().map_err(|error| (FileOperation::Flush, error))
 }
 

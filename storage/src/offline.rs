@@ -123,6 +123,11 @@ impl OfflineDrive {
         listing::ids(&self.drive, None, usize::MAX)
     }
 
+    /// Shards that were found damaged when the log was read, now or at an earlier opening.
+    pub fn damaged(&self) -> Vec<ShardId> {
+        listing::damaged(&self.drive)
+    }
+
     /// What the shard says of itself.
     pub fn stat(&self, shard: ShardId) -> Result<Option<ShardStat>, StoreError> {
         match self.drive.read_stat(shard) {

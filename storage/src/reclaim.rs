@@ -72,7 +72,7 @@ pub(crate) fn pass(drive: &Arc<Drive>, queue: &Queue) -> Result<Reclaimed, Store
 fn recycle(drive: &Drive, reclaimed: &mut Reclaimed) -> Result<(), StoreError> {
     let keep_from = locked(&drive.checkpoints).older_from;
     let mut unlink = Vec::new();
-    drive.change_tables(|tables| {
+    drive.change_segments(|tables| {
         let mut spares = BTreeMap::from([
             (SegmentKind::Log, tables.spares(SegmentKind::Log)),
             (SegmentKind::Extents, tables.spares(SegmentKind::Extents)),
@@ -375,7 +375,7 @@ fn punch(drive: &Drive, reclaimed: &mut Reclaimed) -> Result<(), StoreError> {
         let allocated = segment.file.cached().and_then(|file| file.allocated_bytes());
         let allocated = allocated.unwrap_or(segment.allocated);
         reclaimed.punched_bytes += segment.allocated.saturating_sub(allocated);
-        drive.change_tables(|tables| {
+        drive.change_segments(|tables| {
             if let Some(now) = tables.segments.get_mut(&id) {
                 now.allocated = allocated;
                 if all {

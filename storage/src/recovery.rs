@@ -251,6 +251,7 @@ fn flush_what_was_read(
     tables: &Tables,
     replayed: &log::Replayed,
 ) -> Result<(), OpenError> {
+    layout::flush_superblocks(disk, layout)?;
     for dir in [layout.segments(SegmentKind::Log), layout.segments(SegmentKind::Extents), layout.index()] {
         disk.sync_dir(&dir).map_err(at(FileOperation::FlushDirectory, &dir))?;
     }

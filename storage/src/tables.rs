@@ -71,6 +71,29 @@ pub(crate) struct Tables {
     pub(crate) next_segment: SegmentId,
     pub(crate) open_extents: Option<SegmentId>,
     live: u64,
+    totals: Totals,
+}
+
+/// Sums over the segments, so that a put does not have to look at all of them. Those of open segments, which change with
+/// every batch, are not in them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    sealed_bytes: u64,
+    allocated: u64,
+    spares: u64,
+    open: [Option<SegmentId>; 2],
+}
+
+/// How full the segments are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fill {
+    /// Bytes taken, live or dead.
+    pub(crate) used: u64,
+    /// Bytes that the open segments have room for.
+    pub(crate) open_room: u64,
+    pub(crate) spares: u64,
+    /// Bytes that all segment files take on the device.
+    pub(crate) allocated: u64,
 }
 
 impl Tables {
@@ -82,6 +105,7 @@ impl Tables {
             next_segment: SegmentId(1),
             open_extents: None,
             live: 0,
+            totals: Totals::default(),
         }
     }
 
@@ -184,13 +208,51 @@ impl Tables {
         self.segments.values().filter(spare).count()
     }
 
-    pub(crate) fn dead(&self) -> u64 {
-        self.segments.values().map(Segment::dead).sum()
+    pub(crate) fn set_use(&mut self, id: SegmentId, using: Use) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.using = using;
+        }
+        self.recount();
     }
 
-    /// Bytes that all segment files take on the device.
-    pub(crate) fn allocated(&self) -> u64 {
-        self.segments.values().map(|segment| segment.allocated).sum()
+    pub(crate) fn seal_log(&mut self, id: SegmentId, written: u64, end_record: u64) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.using = Use::Sealed;
+            segment.written = written;
+            segment.end_record = end_record;
+        }
+        self.recount();
+    }
+
+    /// Counts again, after segments came, went or changed their use or size.
+    pub(crate) fn recount(&mut self) {
+        let mut totals = Totals::default();
+        let mut open = totals.open.iter_mut();
+        for (id, segment) in &self.segments {
+            totals.allocated += segment.allocated;
+            match segment.using {
+                Use::Sealed => totals.sealed_bytes += segment.written.saturating_sub(BLOCK),
+                Use::Spare => totals.spares += 1,
+                Use::Open => {
+                    if let Some(open) = open.next() {
+                        *open = Some(*id);
+                    }
+                }
+                Use::Junk => {}
+            }
+        }
+        self.totals = totals;
+    }
+
+    pub(crate) fn fill(&self, segment_bytes: u64) -> Fill {
+        let Totals { sealed_bytes, allocated, spares, open } = self.totals;
+        let mut fill = Fill { used: sealed_bytes, open_room: 0, spares, allocated };
+        for id in open.into_iter().flatten() {
+            let written = self.segments.get(&id).map_or(segment_bytes, |segment| segment.written);
+            fill.used += written.saturating_sub(BLOCK);
+            fill.open_room += segment_bytes.saturating_sub(written);
+        }
+        fill
     }
 
     /// What does not add up; for tests and after recovery.

@@ -132,8 +132,10 @@ pub(super) fn settle(
     tables.next_segment = tables.next_segment.max(SegmentId(highest + 1));
     let mut whole = BTreeMap::new();
     for found in found {
-        let row = rows.get(&found.file.id).filter(|row| !found.known || row.epoch == found.epoch);
-        let epoch = if found.known { found.epoch } else { row.map_or(found.epoch, |row| row.epoch) };
+        // What the file says of itself is later than the checkpoint.
+        let says = found.known || found.first_record > 0;
+        let row = rows.get(&found.file.id).filter(|row| !says || row.epoch == found.epoch);
+        let epoch = row.map_or(found.epoch, |row| row.epoch);
         let next_first = firsts.iter().find(|first| **first > found.first_record).copied();
         let segment = Segment {
             kind: found.file.kind,
@@ -171,6 +173,7 @@ pub(super) fn settle(
         segment.using = if whole && known && full { Use::Spare } else { Use::Junk };
         segment.written = BLOCK;
     }
+    tables.recount();
 }
 
 fn written(
