@@ -47,6 +47,27 @@ fn options(mode: OpenMode) -> OpenOptions {
     options
 }
 
+impl RealDisk {
+    /// Lets this process have as many files open as the system allows at all, and returns how many that are. A drive
+    /// of small segments has more of them than the usual soft limit.
+    #[allow(unsafe_code, reason = "resource limits have no safe wrapper in the standard library")]
+    pub fn raise_open_file_limit() -> io::Result<u64> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is writable memory of the right type.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            // SAFETY: `limit` is a valid limit, which the call only reads.
+            if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(limit.rlim_cur)
+    }
+}
+
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let file = options(mode).open(path)?;
