@@ -7,4 +7,5 @@ mod drive {
     mod opening;
     mod recovering;
     mod sim_drive;
+    mod writing;
 }

@@ -199,12 +199,13 @@ async fn drives_of_other_formats_are_told_and_left_alone() {
                 DriveStore::identity(&disk, drive.dir()).unwrap_err(),
                 DriveStore::format(&disk, drive.dir(), IDENTITY, SMALL_SEGMENTS).unwrap_err(),
             ] {
-                let told = match &error {
-                    OpenError::NewerFormat { found, supported: 2, .. } if version > 2 => Some(*found),
-                    OpenError::OlderFormat { found, .. } if version < 2 => Some(*found),
-                    _ => None,
+                let newer = matches!(error, OpenError::NewerFormat { supported: 2, .. });
+                assert_eq!(newer, version > 2, "version {version} in {name}: {error}");
+                let (OpenError::NewerFormat { found, .. } | OpenError::OlderFormat { found, .. }) = error
+                else {
+                    panic!("version {version} in {name}: {error}");
                 };
-                assert_eq!(told, Some(version), "version {version} in {name}: {error}");
+                assert_eq!(found, version);
             }
             assert!(drive.disk.image() == before);
         }
