@@ -81,18 +81,18 @@ impl Committer {
         Self { drive, tail, buffer: AlignedBuf::zeroed(0) }
     }
 
+    pub(crate) fn batch_max(&self) -> u64 {
+        self.drive.batch_max()
+    }
+
     /// Makes the jobs durable and answers them.
     pub(crate) fn commit(&mut self, mut jobs: Vec<Job>) {
         let began = self.drive.clock.monotonic();
         if planted(Plant::AckBeforeFlush) {
-            // Answers at once; what follows may or may not reach the drive.
-            let early = std::mem::take(&mut jobs);
             let (works, answers): (Vec<Work>, Vec<Answer>) =
-                early.into_iter().map(|job| (job.work, job.answer)).unzip();
+                std::mem::take(&mut jobs).into_iter().map(|job| (job.work, job.answer)).unzip();
+            answers.into_iter().for_each(|answer| answer.send(Ok(())));
             let _ = self.commit_works(&works, &mut vec![None; works.len()]);
-            for answer in answers {
-                answer.send(Ok(()));
-            }
             return;
         }
         let (works, answers): (Vec<Work>, Vec<Answer>) =

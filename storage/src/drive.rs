@@ -117,6 +117,13 @@ pub(crate) enum Purpose {
     Reclaiming,
 }
 
+/// Whether somebody waits for a segment that is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Now,
+    Later,
+}
+
 impl Drive {
     pub(crate) fn new(parts: Parts) -> Self {
         let log_bytes = parts.report.replayed_bytes;
@@ -250,7 +257,7 @@ impl Drive {
             if let Some(taken) = self.take_spare(kind, purpose)? {
                 return Ok(taken);
             }
-            self.prepare(kind)?;
+            self.prepare(kind, Need::Now)?;
         }
     }
 
@@ -275,11 +282,11 @@ impl Drive {
         let _one = locked(&self.preparing);
         let wanted = self.unmade(&self.fill()) > RESERVED_SEGMENTS
             && self.read_tables(|tables| tables.spares(kind) == 0);
-        if wanted { self.prepare(kind) } else { Ok(()) }
+        if wanted { self.prepare(kind, Need::Later) } else { Ok(()) }
     }
 
     /// Writes a new segment in full, so that no later flush has to allocate.
-    fn prepare(&self, kind: SegmentKind) -> Result<(), StoreError> {
+    fn prepare(&self, kind: SegmentKind, need: Need) -> Result<(), StoreError> {
         let other = match kind {
             SegmentKind::Log => SegmentKind::Extents,
             SegmentKind::Extents => SegmentKind::Log,
@@ -295,7 +302,7 @@ impl Drive {
         let path = self.layout.segment(kind, id);
         let file = Arc::new(SegmentFile::new(&self.opener, id, kind, path));
         let epoch = self.new_epoch();
-        if let Err((operation, error)) = self.write_zeros(&file, epoch) {
+        if let Err((operation, error)) = self.write_zeros(&file, epoch, need) {
             // What is left of it is removed now or, failing that, when the drive is opened again.
             let _ = self.opener.disk().unlink(&file.path);
             return Err(self.write_error(operation, None, error));
@@ -318,7 +325,12 @@ impl Drive {
         Ok(())
     }
 
-    fn write_zeros(&self, segment: &SegmentFile, epoch: Epoch) -> Result<(), (FileOperation, io::Error)> {
+    fn write_zeros(
+        &self,
+        segment: &SegmentFile,
+        epoch: Epoch,
+        need: Need,
+    ) -> Result<(), (FileOperation, io::Error)> {
         let disk = self.opener.disk();
         disk.open(&segment.path, OpenMode::CreateNew).map_err(|error| (FileOperation::Create, error))?;
         let writer = segment.writer().map_err(|error| (FileOperation::Open, error))?;
@@ -327,7 +339,7 @@ impl Drive {
         zeros[..header.len()].copy_from_slice(&header);
         let mut offset = 0;
         while offset < self.segment_bytes {
-            if self.stopping.load(Ordering::Relaxed) {
+            if need == Need::Later && self.stopping.load(Ordering::Relaxed) {
                 let stopped = io::Error::new(io::ErrorKind::StorageFull, "the drive is being closed");
                 return Err((FileOperation::Write, stopped));
             }

@@ -189,21 +189,33 @@ fn foreign_name(disk: &dyn Disk, layout: &Layout, found: &[String]) -> Result<Op
     Ok(None)
 }
 
-/// Writes one of the pair and flushes it. The directory entry must be durable already, or be made so by the caller.
+/// Writes one of the pair and flushes it, with its name if that was missing.
 pub(crate) fn write_superblock(
     disk: &dyn Disk,
     layout: &Layout,
     superblock: &Superblock,
 ) -> Result<(), (FileOperation, io::Error)> {
     let path = layout.superblock(superblock.generation);
-    let file = disk.open(&path, OpenMode::Create).map_err(|error| (FileOperation::Open, error))?;
+    let (file, made) = match disk.open(&path, OpenMode::ReadWrite) {
+        Ok(file) => (file, false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file =
+                disk.open(&path, OpenMode::CreateNew).map_err(|error| (FileOperation::Create, error))?;
+            (file, true)
+        }
+        Err(error) => return Err((FileOperation::Open, error)),
+    };
     let bytes = superblock.encode();
     file.write_all_at(&bytes, 0).map_err(|error| (FileOperation::Write, error))?;
     let len = file.len().map_err(|error| (FileOperation::Read, error))?;
     if len != width::file(bytes.len()) {
         file.truncate(width::file(bytes.len())).map_err(|error| (FileOperation::Write, error))?;
     }
-    file.sync_data().map_err(|error| (FileOperation::Flush, error))
+    file.sync_data().map_err(|error| (FileOperation::Flush, error))?;
+    if made {
+        disk.sync_dir(&layout.root).map_err(|error| (FileOperation::FlushDirectory, error))?;
+    }
+    Ok(())
 }
 
 /// Makes a drive of an absent or empty directory.
@@ -236,7 +248,7 @@ pub(crate) fn format(
         write_superblock(disk.as_ref(), &layout, &superblock)
             .map_err(|(operation, error)| at(operation, &layout.superblock(generation))(error))?;
     }
-    disk.sync_dir(dir).map_err(at(FileOperation::FlushDirectory, dir))
+    Ok(())
 }
 
 /// Takes the drive for this process.

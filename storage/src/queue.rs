@@ -148,6 +148,15 @@ impl Queue {
         locked(&self.waiting).jobs.len()
     }
 
+    /// Refuses what waits and what comes: nobody takes it any more.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let waiting = std::mem::take(&mut locked(&self.waiting).jobs);
+        for job in waiting {
+            job.answer.send(Err(StoreError::Closed));
+        }
+    }
+
     /// What waits is still done; nothing more is taken.
     pub(crate) fn close(&self) {
         locked(&self.waiting).closed = true;

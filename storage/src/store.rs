@@ -176,17 +176,9 @@ impl DriveStore {
             housekeeper.start(&env.tasks);
         }
         let committer = {
-            let (drive, queue, work) = (Arc::clone(&drive), Arc::clone(&queue), housekeeper.clone());
-            env.tasks.worker("shard-commit", move || {
-                let batch_max = drive.batch_max();
-                let mut committer = Committer::new(Arc::clone(&drive), tail);
-                while let Some(jobs) = queue.take(batch_max) {
-                    committer.commit(jobs);
-                    work.notice();
-                    // Whoever was answered may have more: it then shares the next flush instead of waiting for it.
-                    give_way();
-                }
-            })
+            let (queue, work) = (Arc::clone(&queue), housekeeper.clone());
+            let committer = Committer::new(Arc::clone(&drive), tail);
+            env.tasks.worker("shard-commit", move || commit_all(committer, &queue, &work))
         };
         Ok(Self(Arc::new(Inner {
             drive,
@@ -384,6 +376,24 @@ impl Inner {
             }
         }
         self.drive.unlock();
+    }
+}
+
+/// The commit thread. Whatever ends it, nobody is left waiting.
+fn commit_all(mut committer: Committer, queue: &Queue, work: &Housekeeper) {
+    struct Abandon<'a>(&'a Queue);
+    impl Drop for Abandon<'_> {
+        fn drop(&mut self) {
+            self.0.abandon();
+        }
+    }
+    let _abandon = Abandon(queue);
+    let batch_max = committer.batch_max();
+    while let Some(jobs) = queue.take(batch_max) {
+        committer.commit(jobs);
+        work.notice();
+        // Whoever was answered may have more: it then shares the next flush instead of waiting for it.
+        give_way();
     }
 }
 

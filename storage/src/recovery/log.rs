@@ -48,7 +48,11 @@ pub(super) fn replay(
     let mut replay = Replay { tables, report, replayed };
     loop {
         let current = replay.replayed.position.segment;
-        let file = found.iter().find(|found| found.is_log() && found.file.id == current);
+        // Used again since: the position was at the very end of the former use.
+        let epoch = replay.replayed.position.epoch;
+        let file = found
+            .iter()
+            .find(|found| found.is_log() && found.file.id == current && !found.is_of_other_use(epoch));
         let mut window = file.map(|found| Window::new(&found.file, found.len));
         if let Some(window) = &mut window {
             replay.replayed.read.insert(current);

@@ -34,6 +34,15 @@ impl Found {
     pub(super) fn is_log(&self) -> bool {
         self.file.kind == SegmentKind::Log
     }
+
+    /// Whether the file itself says which use it has.
+    fn says_its_use(&self) -> bool {
+        self.known || self.first_record > 0
+    }
+
+    pub(super) fn is_of_other_use(&self, epoch: Epoch) -> bool {
+        self.says_its_use() && self.epoch != epoch
+    }
 }
 
 pub(super) fn find(
@@ -133,8 +142,7 @@ pub(super) fn settle(
     let mut whole = BTreeMap::new();
     for found in found {
         // What the file says of itself is later than the checkpoint.
-        let says = found.known || found.first_record > 0;
-        let row = rows.get(&found.file.id).filter(|row| !says || row.epoch == found.epoch);
+        let row = rows.get(&found.file.id).filter(|row| !found.is_of_other_use(row.epoch));
         let epoch = row.map_or(found.epoch, |row| row.epoch);
         let next_first = firsts.iter().find(|first| **first > found.first_record).copied();
         let segment = Segment {
