@@ -5,6 +5,7 @@
 mod admin_client;
 mod cluster;
 mod dev;
+mod drive;
 mod object;
 mod server;
 mod status;
@@ -37,6 +38,9 @@ enum Command {
     /// Identities that may sign requests.
     #[command(subcommand)]
     User(object::User),
+    /// A drive directory by itself, while no node has it open.
+    #[command(subcommand)]
+    Drive(drive::Drive),
 }
 
 /// How to reach the node, and how to print.
@@ -60,31 +64,37 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(async {
-        match cli.command {
-            Command::Dev(dev) => {
-                log_to_stderr(tracing::Level::WARN);
-                metrics_server::install();
-                dev.run().await
-            }
-            Command::Server(server) => {
-                log_to_stderr(tracing::Level::INFO);
-                metrics_server::install();
-                server.run().await
-            }
-            Command::Cluster(cluster) => cluster.run().await,
-            Command::Status(status) => status.run().await,
-            Command::Explain(explain) => explain.run().await,
-            Command::User(user) => user.run().await,
-        }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ashlar: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(dev) => {
+            log_to_stderr(tracing::Level::WARN);
+            metrics_server::install();
+            dev.run().await
+        }
+        Command::Server(server) => {
+            log_to_stderr(tracing::Level::INFO);
+            metrics_server::install();
+            server.run().await
+        }
+        Command::Cluster(cluster) => cluster.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Explain(explain) => explain.run().await,
+        Command::User(user) => user.run().await,
+        Command::Drive(drive) => {
+            log_to_stderr(tracing::Level::WARN);
+            return drive.run();
+        }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `ASHLAR_LOG` takes `error`, `warn`, `info`, `debug` or `trace`.

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// Between two pings of one peer.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while one is down: its drives are missed until it is found to be back.
+const PING_INTERVAL_DOWN: Duration = Duration::from_millis(250);
 /// A peer that takes longer is treated as down: five missed heartbeats' worth, within which leaders move too.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -129,7 +131,7 @@ impl Health {
         f(&mut self.seen.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Pings all peers of the map, each once a second, until the task is aborted.
+    /// Pings all peers of the map, over and over, until the task is aborted.
     pub async fn watch(self, env: Env, peers: Peers, map: watch::Receiver<Arc<ClusterMap>>) {
         loop {
             let nodes: Vec<_> = map
@@ -139,9 +141,11 @@ impl Health {
                 .filter(|(id, _)| **id != self.this)
                 .map(|(id, node)| (*id, node.rpc.clone()))
                 .collect();
+            let ids: Vec<_> = nodes.iter().map(|(id, _)| *id).collect();
             let pings = nodes.into_iter().map(|(id, address)| self.ping(&env, &peers, id, address));
             futures_util::future::join_all(pings).await;
-            env.clock.sleep(PING_INTERVAL).await;
+            let all_up = ids.into_iter().all(|id| self.is_up(id));
+            env.clock.sleep(if all_up { PING_INTERVAL } else { PING_INTERVAL_DOWN }).await;
         }
     }
 

@@ -15,6 +15,7 @@ pub mod forming;
 pub mod health;
 pub mod housekeeping;
 pub mod identity;
+pub mod inspect;
 pub mod join;
 pub mod metrics_server;
 pub mod node;

@@ -154,6 +154,15 @@ impl Running {
         }
     }
 
+    /// Waits until no node of the cluster counts as down here: what was started after this node does until the next
+    /// ping. The caller sets the deadline.
+    pub async fn wait_until_all_are_up(&self) {
+        let all_up = || self.map.borrow().nodes.keys().all(|id| self.health.is_up(*id));
+        while !all_up() {
+            self.env.clock.sleep(READY_PAUSE).await;
+        }
+    }
+
     /// What this node knows of the groups, for peers and for status.
     pub fn report(&self) {
         self.drives.report(&self.health);
@@ -224,6 +233,7 @@ async fn open_drives(config: &Config, env: &Env, identity: &Identity) -> Result<
         let store = DriveStore::open(env, &drive.path, expect, options)
             .await
             .map_err(|source| StartError::Drive { path: drive.path.clone(), source })?;
+        crate::drives::log_opened(id, &drive.path, expect.drive, &store);
         stores.insert(id, store);
     }
     Ok(Drives::new(stores))

@@ -35,6 +35,7 @@ fn of(running: &Running) -> wire::StatusReply {
     for drive in drives.iter().filter(|drive| drive.condition == "failed" || drive.condition == "full") {
         warnings.push(format!("drive {} of node {} is {}", drive.id, drive.node, drive.condition));
     }
+    warnings.extend(running.drives.warnings());
     for group in groups.iter().filter(|group| group.leader == 0) {
         warnings.push(format!("metadata group {} has no leader that this node knows", group.id));
     }

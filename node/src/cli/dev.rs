@@ -193,6 +193,8 @@ impl Dev {
             for node in nodes {
                 if let Some(running) = node.running() {
                     running.wait_until_ready().await;
+                    // Else the first writes would be refused for want of drives.
+                    running.wait_until_all_are_up().await;
                 }
             }
         };
