@@ -34,7 +34,8 @@ pub struct RecoveryReport {
     /// Records and bytes of the log that came after it.
     pub replayed_records: u64,
     pub replayed_bytes: u64,
-    /// The log ended in a batch that was never acknowledged.
+    /// The log ended in a batch that is not whole: one that was never acknowledged, unless the device damaged the very
+    /// last one, which cannot be told from it.
     pub torn_tail: bool,
     /// Bytes of the log that did not verify though the log goes on behind them.
     pub damaged: Vec<DamagedRegion>,

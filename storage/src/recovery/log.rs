@@ -25,6 +25,8 @@ pub(super) struct Replayed {
     pub(super) position: LogPosition,
     /// Log segments that were read.
     pub(super) read: BTreeSet<SegmentId>,
+    /// The epoch under which batches of a log segment were applied.
+    pub(super) epochs: BTreeMap<SegmentId, Epoch>,
     /// Extent segments, under the epoch that records gave: the end of the last extent, and the last record.
     pub(super) extents: BTreeMap<(SegmentId, Epoch), (u64, u64)>,
     /// The last segment cannot be written on: the end of the log in it is not known.
@@ -43,16 +45,22 @@ pub(super) fn replay(
     tables: &mut Tables,
     report: &mut RecoveryReport,
 ) -> Replayed {
-    let replayed =
-        Replayed { position: start, read: BTreeSet::new(), extents: BTreeMap::new(), end_unknown: false };
+    let replayed = Replayed {
+        position: start,
+        read: BTreeSet::new(),
+        epochs: BTreeMap::new(),
+        extents: BTreeMap::new(),
+        end_unknown: false,
+    };
     let mut replay = Replay { tables, report, replayed };
     loop {
         let current = replay.replayed.position.segment;
         // Used again since: the position was at the very end of the former use.
-        let epoch = replay.replayed.position.epoch;
-        let file = found
-            .iter()
-            .find(|found| found.is_log() && found.file.id == current && !found.is_of_other_use(epoch));
+        let LogPosition { epoch, next_record, .. } = replay.replayed.position;
+        let is_current = |found: &&Found| {
+            found.is_log() && found.file.id == current && !found.is_used_again(epoch, next_record)
+        };
+        let file = found.iter().find(is_current);
         let mut window = file.map(|found| Window::new(&found.file, found.len));
         if let Some(window) = &mut window {
             replay.replayed.read.insert(current);
@@ -137,6 +145,7 @@ impl Replay<'_> {
             let place = (position.segment, position.offset + u64::from(record.offset));
             self.record(&record.header, record.body.as_ref(), true, number, place);
         }
+        self.replayed.epochs.insert(position.segment, position.epoch);
         let position = &mut self.replayed.position;
         position.offset += u64::from(batch.header.len);
         position.next_record = batch.header.next_record();
@@ -243,7 +252,10 @@ impl Replay<'_> {
         let bytes = window.at(position.offset, BLOCK);
         let torn = match parse_batch(bytes, position.epoch) {
             Ok(_) | Err(BatchFault::Cut { .. } | BatchFault::Damaged { .. }) => true,
-            Err(BatchFault::NoHeader | BatchFault::OtherEpoch { .. }) => false,
+            // Records of this use without their batch's header.
+            Err(BatchFault::NoHeader | BatchFault::OtherEpoch { .. }) => {
+                !salvage_batch(bytes.get(..width::memory(BLOCK)).unwrap_or(bytes), position.epoch).is_empty()
+            }
         };
         self.report.torn_tail = torn;
     }

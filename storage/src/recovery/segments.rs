@@ -35,13 +35,9 @@ impl Found {
         self.file.kind == SegmentKind::Log
     }
 
-    /// Whether the file itself says which use it has.
-    fn says_its_use(&self) -> bool {
-        self.known || self.first_record > 0
-    }
-
-    pub(super) fn is_of_other_use(&self, epoch: Epoch) -> bool {
-        self.says_its_use() && self.epoch != epoch
+    /// Whether it has been used again since a use that had this epoch and records below `next_record`.
+    pub(super) fn is_used_again(&self, epoch: Epoch, next_record: u64) -> bool {
+        self.epoch != epoch && (self.known || self.first_record >= next_record)
     }
 }
 
@@ -141,15 +137,22 @@ pub(super) fn settle(
     tables.next_segment = tables.next_segment.max(SegmentId(highest + 1));
     let mut whole = BTreeMap::new();
     for found in found {
-        // What the file says of itself is later than the checkpoint.
-        let row = rows.get(&found.file.id).filter(|row| !found.is_of_other_use(row.epoch));
-        let epoch = row.map_or(found.epoch, |row| row.epoch);
+        // What a sound header says is later than the checkpoint; so is a batch that the log went on with. A batch in
+        // front of which the header is lost may be of any former use.
+        let read = replayed.epochs.get(&found.file.id).copied();
+        let row = rows.get(&found.file.id).copied();
+        let epoch = match (found.known, read, row) {
+            (true, _, _) | (false, None, None) => found.epoch,
+            (false, Some(read), _) => read,
+            (false, None, Some(row)) => row.epoch,
+        };
+        let row = row.filter(|row| row.epoch == epoch);
         let next_first = firsts.iter().find(|first| **first > found.first_record).copied();
         let segment = Segment {
             kind: found.file.kind,
             epoch,
             using: Use::Sealed,
-            written: written(&found, row.copied(), epoch, replayed, superblock.segment_bytes),
+            written: written(&found, row, epoch, replayed, superblock.segment_bytes),
             live: 0,
             pending: 0,
             end_record: next_first.unwrap_or(replayed.position.next_record),
