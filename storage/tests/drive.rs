@@ -2,8 +2,10 @@
 
 #[cfg(test)]
 mod drive {
+    mod damage;
     mod faults;
     mod fixture;
+    mod log_damage;
     mod model;
     mod opening;
     mod recovering;
