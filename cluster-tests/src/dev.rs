@@ -1,16 +1,18 @@
 //! `ashlar dev`: a whole cluster in one process.
 
 use crate::{
+    cli,
     client::Access,
     node::{ReadyFile, ReadyNode},
     ports::Port,
     process::{Process, Signal},
-    until::{Probe, until},
+    status::Status,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::Client;
+use serde::Deserialize;
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -31,6 +33,7 @@ pub struct Dev {
     /// Log and ready file, apart from the data, so that the data may lie on a file system that goes away.
     side: PathBuf,
     port: Port,
+    nodes: u16,
     flags: Vec<String>,
 }
 
@@ -42,18 +45,18 @@ pub struct RunningDev {
 }
 
 impl Dev {
-    /// One node with its data in `data`; `flags` as in `--read-grace 1s`.
-    pub fn prepare(data: PathBuf, side: &Path, flags: &[&str]) -> Result<Self> {
+    /// So many nodes with their data in `data`; `flags` as in `--read-grace 1s`.
+    pub fn prepare(data: PathBuf, side: &Path, nodes: u16, flags: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(side).with_context(|| format!("cannot make {}", side.display()))?;
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Ok(Self { data, side: side.to_owned(), port: Port::block(PORT_SPAN)?, flags })
+        Ok(Self { data, side: side.to_owned(), port: Port::block(PORT_SPAN)?, nodes, flags })
     }
 
     pub async fn start(&self) -> Result<RunningDev> {
         let ready_path = self.side.join("ready.json");
         let mut args: Vec<OsString> = vec!["dev".into(), "--dir".into(), self.data.clone().into()];
         for (flag, value) in [
-            ("--nodes", "1".to_owned()),
+            ("--nodes", self.nodes.to_string()),
             ("--listen", self.port.address().to_string()),
             ("--access-key", ACCESS_KEY.to_owned()),
             ("--secret-key", SECRET_KEY.to_owned()),
@@ -73,6 +76,11 @@ impl RunningDev {
         self.ready.nodes.first().context("a cluster has a node")
     }
 
+    /// As the first node sees the cluster.
+    pub async fn status(&self) -> Result<Status> {
+        Ok(serde_json::from_value(cli::admin(&self.node()?.admin, &["status"]).await?)?)
+    }
+
     pub fn client(&self) -> Result<Client> {
         Ok(Access::new(ACCESS_KEY, SECRET_KEY).patient(&self.node()?.s3))
     }
@@ -90,40 +98,28 @@ impl RunningDev {
     }
 }
 
-/// Which files below these directories hold `needle`.
-pub fn files_with(needle: &[u8], dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut waiting = dirs.to_vec();
-    while let Some(dir) = waiting.pop() {
-        for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                waiting.push(entry.path());
-            } else if kind.is_file() {
-                match std::fs::read(entry.path()) {
-                    Ok(bytes) if bytes.windows(needle.len()).any(|window| window == needle) => {
-                        found.push(entry.path());
-                    }
-                    Ok(_) => {}
-                    // The store removes files while they are being listed.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-    }
-    Ok(found)
+/// What a stopped node's drive says of itself after all of it was read.
+#[derive(Debug, Deserialize)]
+pub struct Inspected {
+    pub shards: u64,
+    pub sound: bool,
 }
 
-/// Waits until no file below `dirs` holds `needle`.
-pub async fn until_gone(needle: &[u8], dirs: &[PathBuf], within: Duration) -> Result<()> {
-    until("deleted bytes to leave the drives", within, async || {
-        let found = files_with(needle, dirs)?;
-        Ok(match found.first() {
-            None => Probe::Done(()),
-            Some(path) => Probe::NotYet(format!("they are in {}", path.display())),
-        })
-    })
-    .await
+/// Inspects the drives of a node that is stopped. Damage is an error.
+pub async fn inspect(drives: &[PathBuf]) -> Result<Vec<Inspected>> {
+    let mut inspected = Vec::new();
+    for dir in drives {
+        let args: [&OsStr; 5] =
+            ["drive".as_ref(), "inspect".as_ref(), dir.as_ref(), "--verify".as_ref(), "--json".as_ref()];
+        let output = cli::run(args).await?;
+        let told = || {
+            let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+            format!("{} ({}): {out}{err}", dir.display(), output.status)
+        };
+        ensure!(output.status.success(), "a drive is not sound: {}", told());
+        let drive: Inspected = serde_json::from_slice(&output.stdout).with_context(told)?;
+        ensure!(drive.sound, "the exit code says sound, the text does not: {}", told());
+        inspected.push(drive);
+    }
+    Ok(inspected)
 }

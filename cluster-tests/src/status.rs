@@ -26,6 +26,7 @@ pub struct DriveStatus {
     pub id: u32,
     pub node: u32,
     pub condition: String,
+    pub shards: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -16,12 +16,15 @@ use std::{collections::BTreeSet, fs::OpenOptions, os::unix::fs::FileExt, time::D
 
 const BUCKET: &str = "flipped";
 const UNIT: u64 = 64 << 10;
-/// Twelve stripes and a short one.
-const LEN: u64 = (3 << 20) + 12_345;
+/// Twelve stripes and a short one: shards that lie in extents.
+const LARGE: u64 = (3 << 20) + 12_345;
+/// One stripe and a short one: shards that lie in the log of their drive.
+const SMALL: u64 = (256 << 10) + 1234;
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Which slots of an object are damaged: as many data and parity slots as said.
 struct Damage {
+    len: u64,
     data: usize,
     parity: usize,
     extent: Extent,
@@ -35,16 +38,19 @@ enum Extent {
     EveryUnit,
 }
 
-const READABLE: [Damage; 5] = [
-    Damage { data: 1, parity: 0, extent: Extent::SomeBytes },
-    Damage { data: 0, parity: 1, extent: Extent::SomeBytes },
-    Damage { data: 2, parity: 0, extent: Extent::EveryUnit },
-    Damage { data: 1, parity: 1, extent: Extent::EveryUnit },
-    Damage { data: 2, parity: 0, extent: Extent::SomeBytes },
+const READABLE: [Damage; 7] = [
+    Damage { len: LARGE, data: 1, parity: 0, extent: Extent::SomeBytes },
+    Damage { len: LARGE, data: 0, parity: 1, extent: Extent::SomeBytes },
+    Damage { len: LARGE, data: 2, parity: 0, extent: Extent::EveryUnit },
+    Damage { len: LARGE, data: 1, parity: 1, extent: Extent::EveryUnit },
+    Damage { len: LARGE, data: 2, parity: 0, extent: Extent::SomeBytes },
+    Damage { len: SMALL, data: 1, parity: 1, extent: Extent::SomeBytes },
+    Damage { len: SMALL, data: 2, parity: 0, extent: Extent::EveryUnit },
 ];
-const UNREADABLE: [Damage; 2] = [
-    Damage { data: 3, parity: 0, extent: Extent::EveryUnit },
-    Damage { data: 1, parity: 2, extent: Extent::EveryUnit },
+const UNREADABLE: [Damage; 3] = [
+    Damage { len: LARGE, data: 3, parity: 0, extent: Extent::EveryUnit },
+    Damage { len: LARGE, data: 1, parity: 2, extent: Extent::EveryUnit },
+    Damage { len: SMALL, data: 3, parity: 0, extent: Extent::EveryUnit },
 ];
 
 pub(crate) async fn told(story: &Story) -> Result<()> {
@@ -53,13 +59,13 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
     client::create_bucket(&cluster.client(1), BUCKET).await?;
     for (n, damage) in READABLE.iter().enumerate() {
         let key = format!("readable/{n}");
-        let content = Content::new(random.next(), LEN);
+        let content = Content::new(random.next(), damage.len);
         let slots = damage_object(&cluster, &key, content, damage, &mut random).await?;
         read_around(&cluster, &key, content, slots, &mut random).await.with_context(|| key.clone())?;
     }
     for (n, damage) in UNREADABLE.iter().enumerate() {
         let key = format!("unreadable/{n}");
-        let content = Content::new(random.next(), LEN);
+        let content = Content::new(random.next(), damage.len);
         let slots = damage_object(&cluster, &key, content, damage, &mut random).await?;
         fail_loudly(&cluster, &key, content, slots, &mut random).await.with_context(|| key.clone())?;
     }
@@ -97,6 +103,11 @@ async fn damage_object(
     chosen.extend(random.sample(&(whole.k..slots).collect::<Vec<_>>(), damage.parity));
     for slot in &chosen {
         let slot = whole.slot(*slot).context("every slot is explained")?;
+        let kind = if damage.len == LARGE { "extents" } else { "log" };
+        ensure!(slot.file.parent().is_some_and(|dir| dir.ends_with(kind)), "not in {kind}: {slot:?}");
+        // Only the first extent of a shard is told: it has to hold all units that are to be damaged.
+        let rows = damage.len / (UNIT * u64::from(whole.k));
+        ensure!(slot.len >= rows * UNIT, "the shard is in several extents: {slot:?}");
         flip(slot, damage.extent, random).with_context(|| format!("{slot:?}"))?;
     }
     Ok(chosen.into_iter().collect())

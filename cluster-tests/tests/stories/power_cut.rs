@@ -63,7 +63,7 @@ pub(crate) async fn told(story: &Story) -> Result<()> {
         }
     };
     let mut random = story.random();
-    let dev = Dev::prepare(volume.mount.join("data"), &story.dir().join("dev"), &[])?;
+    let dev = Dev::prepare(volume.mount.join("data"), &story.dir().join("dev"), 1, &[])?;
     let ledger = Arc::new(Ledger::default());
     for cut in 0..CUTS {
         let running = dev.start().await.with_context(|| format!("after {cut} cuts"))?;
