@@ -271,7 +271,7 @@ fn later_batch(window: &mut Window<'_>, position: LogPosition) -> Option<(u64, B
             bytes.chunks_exact(width::memory(BLOCK)).zip((offset..).step_by(width::memory(BLOCK)))
         {
             let later = BatchHeader::decode(block).filter(|header| {
-                header.epoch == position.epoch && header.first_record > position.next_record
+                header.epoch == position.epoch && header.first_record >= position.next_record
             });
             if let Some(header) = later {
                 return Some((at, header));

@@ -10,7 +10,7 @@ use crate::{
     layout::{Layout, at, names},
     segment_file::{Opener, SegmentFile},
     sync::Arc,
-    tables::{Segment, Tables, Use},
+    tables::{Segment, Tables, Use, extent_weight},
     width,
 };
 use ashlar_runtime::OpenMode;
@@ -78,7 +78,8 @@ fn look(opener: &Opener, file: Arc<SegmentFile>, superblock: &Superblock) -> Res
     Ok(found)
 }
 
-/// The header's block and the one behind it.
+/// The header's block and the first block of batches. If neither is what it should be, all of the segment is searched
+/// for a batch, so that what is behind the damage is not overlooked.
 fn read_front(opener: &Opener, found: &mut Found) -> io::Result<(Vec<u8>, Vec<u8>)> {
     // Handles of segments are kept once opened; this one is not, as most segments are not used soon.
     let file = opener.disk().open(&found.file.path, OpenMode::Read)?;
@@ -86,7 +87,14 @@ fn read_front(opener: &Opener, found: &mut Found) -> io::Result<(Vec<u8>, Vec<u8
     found.allocated = file.allocated_bytes()?;
     let mut front = vec![0; 2 * width::memory(BLOCK)];
     file.read_exact_at(&mut front, 0)?;
-    let batch = front.split_off(width::memory(BLOCK));
+    let mut batch = front.split_off(width::memory(BLOCK));
+    if found.is_log() && SegmentHeader::decode(&front).is_err() {
+        let mut offset = BLOCK;
+        while BatchHeader::decode(&batch).is_none() && offset + BLOCK < found.len {
+            offset += BLOCK;
+            file.read_exact_at(&mut batch, offset)?;
+        }
+    }
     Ok((front, batch))
 }
 
@@ -107,7 +115,11 @@ fn understand(found: &mut Found, header: &[u8], batch: &[u8], superblock: &Super
     // The first batch says as much. It has the header's numbers, or lower ones of a former use; where it has higher
     // ones, the header is damaged or its last write was lost.
     let batch = BatchHeader::decode(batch).filter(|_| found.file.kind == SegmentKind::Log);
-    let later = batch.filter(|batch| batch.first_record > found.first_record);
+    // One of the same use is merely in the wrong place.
+    let is_later = |batch: &BatchHeader| {
+        batch.first_record > found.first_record && (!found.known || batch.epoch != found.epoch)
+    };
+    let later = batch.filter(is_later);
     if header.is_none() || later.is_some() {
         tracing::warn!(path = %found.file.path.display(), "the header of a segment is not the one it should have");
     }
@@ -166,8 +178,10 @@ pub(super) fn settle(
         tables.segments.insert(found.file.id, segment);
     }
     trust_records(tables, &mut whole, superblock.segment_bytes);
+    let impossible = drop_impossible(tables, superblock.segment_bytes);
     tables.weigh_all();
     drop_lost(tables, report);
+    report.lost.extend(impossible);
     choose_open(tables, &rows, replayed, &whole, superblock.segment_bytes);
     for (id, segment) in &mut tables.segments {
         let (whole, known, first_record) = whole.get(id).copied().unwrap_or((false, false, 0));
@@ -231,6 +245,20 @@ fn trust_records(
             }
         }
     }
+}
+
+/// Entries that cannot be, though all checksums are right: what wrote them was not this store. They are given up.
+fn drop_impossible(tables: &mut Tables, segment_bytes: u64) -> Vec<ShardId> {
+    let fits = |start: u64, len: u64| start.checked_add(len).is_some_and(|end| end <= segment_bytes);
+    let impossible = tables.after(None).filter(|(_, entry)| {
+        !fits(entry.offset, entry.stored_len.into())
+            || !entry.extents.iter().all(|extent| fits(extent.offset, extent_weight(extent)))
+    });
+    let impossible: Vec<ShardId> = impossible.map(|(shard, _)| *shard).collect();
+    for shard in &impossible {
+        tables.remove(*shard, u64::MAX);
+    }
+    impossible
 }
 
 /// Shards whose segments are gone or were used again are lost, and said to be.

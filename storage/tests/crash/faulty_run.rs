@@ -15,6 +15,8 @@ pub(crate) const NUMBERS: u8 = 10;
 /// Operations after the run proper, so that whatever a fault hit is not the end of the log.
 const SENTINELS: u64 = 2;
 const OPERATIONS: u64 = 34;
+/// The operation that writes the last checkpoint.
+pub(crate) const LAST_CHECKPOINT: u64 = 33;
 
 /// What the drive held, and whether it said all that it must.
 #[derive(Clone, Debug)]

@@ -84,6 +84,17 @@ impl Model {
         Self { now: 0, shards: found.iter().map(shown).collect() }
     }
 
+    /// What is known after some events of a history that began with nothing.
+    pub(crate) fn after(events: &[Event]) -> Self {
+        let mut model = Self::default();
+        for event in events {
+            if let Event::Note(raw) = event {
+                model.note(*raw);
+            }
+        }
+        model
+    }
+
     fn settled(now: u64, round: Round, puts: bool) -> Operation {
         Operation { round, puts, begun: now, acked: Some(now) }
     }

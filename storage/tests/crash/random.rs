@@ -11,7 +11,7 @@ use super::{
 };
 use ashlar_runtime::{
     SimDisk,
-    disk::sim::{DiskImage, Event, History, SimCache, Survivors},
+    disk::sim::{DiskImage, History, SimCache, Survivors},
 };
 
 /// Operations that run at once, at most.
@@ -78,13 +78,9 @@ fn killed_and_cut_off(
     dice: &mut Dice,
 ) -> Result<Counts, Failure> {
     let end = index(dice.below(history.events.len() as u64 + 1));
-    let mut model = Model::default();
     let mut cursor = history.crashes();
-    while cursor.position() < end {
-        if let Some(Event::Note(raw)) = cursor.advance() {
-            model.note(*raw);
-        }
-    }
+    cursor.advance_to(end);
+    let model = Model::after(&history.events[..end]);
     let crashed = Crashed { disk: cursor.kill(), events: cursor.unsynced(), model };
     live_again(crashed, run, contents, Dice::new(dice.next()))
 }

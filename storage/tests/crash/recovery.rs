@@ -21,7 +21,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(disk: &SimDisk, contents: &Contents) -> Result<Recovered, String> {
     let drive = open(disk)?;
     let report = drive.recovery();
-    if !report.damaged.is_empty() || !report.lost.is_empty() || report.rebuilt {
+    if !report.damaged.is_empty() || !report.lost.is_empty() || report.rebuilt || report.inconsistent {
         return Err(format!("a crash is no damage, but recovery reports {report:?}"));
     }
     let found = read_all(&drive, contents)?;

@@ -6,14 +6,14 @@ use super::{
     client::{Client, on_request},
     content::{Contents, Dice, number_of},
     describe::describe,
-    faulty_run::{NUMBERS, run},
-    model::{Found, Model, last_mark},
+    faulty_run::{LAST_CHECKPOINT, NUMBERS, run},
+    model::{Found, MARK, Model, Note, last_mark},
     recovery,
     second_life::block_on,
 };
 use ashlar_runtime::{
     Disk, OpenMode, SimDisk,
-    disk::sim::{Fault, FaultKind, FaultOn, Operation, Survivors},
+    disk::sim::{Event, Fault, FaultKind, FaultOn, History, Operation, Survivors},
 };
 use std::{io, path::Path};
 
@@ -105,6 +105,8 @@ pub(crate) fn silent_faults(limits: &Limits) -> Result<Counts, Failure> {
 /// Shards that one lost or misdirected write may harm: those of a batch, which compaction fills with several, and of
 /// what it hit.
 const HARMED_MAX: usize = 6;
+/// Operations between a lie and the power cut that follows it.
+const ACKS_SINCE: usize = 2;
 
 /// `false` if there are no more such calls.
 fn lie(fault: &Fault, contents: &Contents, counts: &mut Counts) -> Result<bool, Failure> {
@@ -120,15 +122,26 @@ fn lie(fault: &Fault, contents: &Contents, counts: &mut Counts) -> Result<bool, 
     let fail = |what: String| Failure { events: describe(&history, around.clone()), ..place.failure(what) };
     let examined = examine(&outcome.disk, contents).map_err(fail)?;
     let is_write = fault.on.operation == Operation::Write;
-    judge(&examined, &outcome.model, if is_write { HARMED_MAX } else { 0 }).map_err(fail)?;
-    // A power cut takes nothing away that was acknowledged, lies or not.
-    let cut = SimDisk::with_image(history.crash(history.events.len(), Survivors::None));
-    let again = examine(&cut, contents).map_err(fail)?;
-    judge(&again, &outcome.model, if is_write { HARMED_MAX } else { 0 }).map_err(fail)?;
-    opens(&cut).map_err(fail)?;
-    counts.points += 2;
+    let harmed_max = if is_write { HARMED_MAX } else { 0 };
+    judge(&examined, &outcome.model, harmed_max).map_err(fail)?;
+    // A power cut takes nothing away that was acknowledged, lies or not: at the end, and where the log has to be read.
+    let end = history.events.len();
+    for end in [end, soon_after(&history, mark)] {
+        let cut = SimDisk::with_image(history.crash(end, Survivors::All));
+        let examined = examine(&cut, contents).map_err(fail)?;
+        judge(&examined, &Model::after(&history.events[..end]), harmed_max).map_err(fail)?;
+        opens(&cut).map_err(fail)?;
+    }
+    counts.points += 3;
     counts.histories += 1;
     Ok(true)
+}
+
+/// Where in a history some operations have been acknowledged since a mark, so that the log goes on behind what they met.
+fn soon_after(history: &History, mark: usize) -> usize {
+    let is_ack = |event: &Event| matches!(event, Event::Note(raw) if matches!(Note::decode(*raw).0, Note::PutAcked | Note::DeleteAcked));
+    let acks = (mark..).zip(&history.events[mark..]).filter(|(_, event)| is_ack(event));
+    acks.map(|(at, _)| at + 1).nth(ACKS_SINCE).unwrap_or(history.events.len())
 }
 
 /// Damage to a drive at rest.
@@ -161,14 +174,20 @@ pub(crate) fn decay(places: u64, limits: &Limits) -> Result<Counts, Failure> {
     let never = Fault { on: never, kind: FaultKind::Eio };
     let outcome = run(&never, &contents).map_err(|what| place.failure(what))?;
     let history = outcome.disk.history();
-    let image = history.crash(history.events.len(), Survivors::All);
-    let files: Vec<_> =
-        image.files().into_iter().filter(|path| image.read(path).is_some_and(|b| !b.is_empty())).collect();
+    // A drive that was closed, whose log nobody has to read, and one that was cut off long after its last checkpoint.
+    let drives = [history.events.len(), before_checkpoint(&history)].map(|end| {
+        let image = history.crash(end, Survivors::All);
+        let files =
+            image.files().into_iter().filter(|path| image.read(path).is_some_and(|bytes| !bytes.is_empty()));
+        let files: Vec<_> = files.collect();
+        (image, files, Model::after(&history.events[..end]))
+    });
     let mut dice = Dice::new(77);
     for number in 0..places {
         if counts.points >= limits.points_max {
             break;
         }
+        let (image, files, model) = &drives[index(number % 2)];
         let path = &files[index(dice.below(files.len() as u64))];
         let decay = [Decay::Bit, Decay::Sector, Decay::Block][index(dice.below(3))];
         let disk = SimDisk::with_image(image.clone());
@@ -180,7 +199,7 @@ pub(crate) fn decay(places: u64, limits: &Limits) -> Result<Counts, Failure> {
         let done = decayed(&disk, path, decay, offset, &mut dice).map_err(|error| error.to_string());
         let judged = done.and_then(|()| {
             let examined = examine(&disk, &contents)?;
-            judge(&examined, &outcome.model, decay.harmed_max())?;
+            judge(&examined, model, decay.harmed_max())?;
             if number % 16 == 0 { opens(&disk) } else { Ok(()) }
         });
         judged.map_err(|what| place.failure(what))?;
@@ -188,6 +207,12 @@ pub(crate) fn decay(places: u64, limits: &Limits) -> Result<Counts, Failure> {
     }
     counts.histories = 1;
     Ok(counts)
+}
+
+/// Right before the run's last checkpoint but the one at closing.
+fn before_checkpoint(history: &History) -> usize {
+    let marks = (0..).zip(&history.events).filter(|(_, event)| matches!(event, Event::Note(MARK)));
+    marks.map(|(at, _)| at).nth(index(LAST_CHECKPOINT) - 1).unwrap_or(history.events.len())
 }
 
 fn decayed(disk: &SimDisk, path: &Path, decay: Decay, offset: u64, dice: &mut Dice) -> io::Result<()> {

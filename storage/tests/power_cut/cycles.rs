@@ -186,7 +186,11 @@ impl Story {
             report.lost.push(format!("damaged {damaged:?}, {:?}", store.state()));
         }
         let recovery = store.recovery();
-        if !recovery.lost.is_empty() || !recovery.damaged.is_empty() || recovery.rebuilt {
+        if !recovery.lost.is_empty()
+            || !recovery.damaged.is_empty()
+            || recovery.rebuilt
+            || recovery.inconsistent
+        {
             report.lost.push(format!("{recovery:?}"));
         }
         for id in 0..IDS {
