@@ -30,6 +30,16 @@ pub(crate) fn recover(disk: &SimDisk, contents: &Contents) -> Result<Recovered, 
     Ok(Recovered { found, torn_tail, from_checkpoint: checkpoint.is_some() })
 }
 
+/// The drive's own verification finds nothing wrong either.
+pub(crate) fn verify(disk: &SimDisk, found: &Found) -> Result<(), String> {
+    let report = open(disk)?.verify(&mut |_| {});
+    let all = report.shards == found.len() as u64;
+    if all && report.corrupt.is_empty() && report.unreadable.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} whole shards, but verifying them says {report:?}", found.len()))
+}
+
 pub(crate) fn open(disk: &SimDisk) -> Result<OfflineDrive, String> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let drive = OfflineDrive::open(&disk, Path::new(DIR)).map_err(|error| format!("open: {error}"))?;

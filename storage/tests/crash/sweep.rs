@@ -6,7 +6,7 @@ use super::{
     content::{Contents, Dice},
     describe::describe,
     model::{Found, Model},
-    recovery::{Recovered, recover},
+    recovery::{Recovered, recover, verify},
     second_life::block_on,
 };
 use ashlar_runtime::{
@@ -135,6 +135,7 @@ impl Sweep<'_> {
         if self.counts.points.is_multiple_of(self.rates.again) {
             let again = recover(&disk, self.contents).map_err(|what| format!("recovered again: {what}"))?;
             same(&recovered, &again)?;
+            verify(&disk, &recovered.found)?;
             let history = disk.history();
             let cut = history.crash(history.events.len(), Survivors::None);
             let again = recover(&SimDisk::with_image(cut), self.contents);
