@@ -19,9 +19,10 @@ use std::io;
 /// Entries copied while the tables are held still.
 const ENTRIES_AT_ONCE: usize = 2048;
 
-/// Writes a checkpoint and makes the superblock name it. One at a time: the caller holds a lock for that. Blocks.
+/// Writes a checkpoint and makes the superblock name it. Blocks, but never on the commit thread, which may call it too.
 pub(crate) fn write(drive: &Drive) -> Result<(), StoreError> {
     drive.check()?;
+    let _one = locked(&drive.checkpointing);
     let log_bytes = drive.log_bytes.load(Ordering::Relaxed);
     let number = locked(&drive.checkpoints).newest + 1;
     let header = drive.read_tables(|tables| header(drive, tables, number));

@@ -16,6 +16,7 @@ use crate::{
     },
     planted::{Plant, planted},
     queue::{Answer, Job, NewShard, Work},
+    reclaim::{self, Reclaimed},
     segment_file::SegmentFile,
     sync::{Arc, atomic::Ordering},
     tables::{Tables, Use},
@@ -85,8 +86,10 @@ impl Committer {
         self.drive.batch_max()
     }
 
-    /// Makes the jobs durable and answers them.
-    pub(crate) fn commit(&mut self, mut jobs: Vec<Job>) {
+    /// Makes the jobs durable and answers them, while `waiting` others are in the queue.
+    pub(crate) fn commit(&mut self, mut jobs: Vec<Job>, waiting: usize) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        self.drive.metrics.queue_jobs.set(waiting as f64);
         let began = self.drive.clock.monotonic();
         if planted(Plant::AckBeforeFlush) {
             let (works, answers): (Vec<Work>, Vec<Answer>) =
@@ -163,6 +166,14 @@ impl Committer {
                 if refused.iter().all(Option::is_some) {
                     return Ok(());
                 }
+                drive.take_segment(SegmentKind::Log, Purpose::Reclaiming)
+            }
+            taken => taken,
+        };
+        let taken = match taken {
+            // The reserve is used up by deletes themselves: what they have written may be free already.
+            Err(StoreError::Full) => {
+                reclaim::free_log(&drive, &mut Reclaimed::default())?;
                 drive.take_segment(SegmentKind::Log, Purpose::Reclaiming)
             }
             taken => taken,

@@ -75,6 +75,8 @@ pub(crate) struct Drive {
     pub(crate) report: RecoveryReport,
     /// Set when the store closes: long work ends early.
     pub(crate) stopping: AtomicBool,
+    /// One checkpoint is written at a time.
+    pub(crate) checkpointing: Mutex<()>,
     /// One segment is prepared at a time.
     preparing: Mutex<()>,
     /// One extent segment is opened at a time.
@@ -141,6 +143,7 @@ impl Drive {
             log_bytes: AtomicU64::new(log_bytes),
             report: parts.report,
             stopping: AtomicBool::new(false),
+            checkpointing: Mutex::new(()),
             preparing: Mutex::new(()),
             opening_extents: Mutex::new(()),
             failure: OnceLock::new(),

@@ -56,16 +56,21 @@ pub(crate) fn pass(drive: &Arc<Drive>, queue: &Queue) -> Result<Reclaimed, Store
     #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
     drive.metrics.compaction_debt_bytes.set(debt(drive) as f64);
     empty(drive, queue, &victims, holders, &mut reclaimed)?;
-    // A log segment can only be used again once both checkpoints are behind it.
+    free_log(drive, &mut reclaimed)?;
+    punch(drive, &mut reclaimed)?;
+    Ok(reclaimed)
+}
+
+/// Takes back log segments that hold nothing but what checkpoints still need: they can be used again once both
+/// checkpoints are behind them. Does not wait for the commit thread, which calls it when only the reserve is left.
+pub(crate) fn free_log(drive: &Drive, reclaimed: &mut Reclaimed) -> Result<(), StoreError> {
     for _ in 0..2 {
         if !log_waits_for_checkpoint(drive) {
             break;
         }
         checkpoint::write(drive)?;
     }
-    recycle(drive, &mut reclaimed)?;
-    punch(drive, &mut reclaimed)?;
-    Ok(reclaimed)
+    recycle(drive, reclaimed)
 }
 
 /// Takes back segments in which nothing is live.

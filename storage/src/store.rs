@@ -227,7 +227,6 @@ impl DriveStore {
             // Deletes take no memory from the budget: they go on when it is used up, and are what gives space back.
             waiting.push(self.0.queue.push(Work::Delete(shards.to_vec()), None)?);
         }
-        self.0.measure_queue();
         if waiting.is_empty() {
             return self.0.drive.check();
         }
@@ -326,11 +325,6 @@ impl Inner {
         Arc::clone(&self.writers).try_acquire_owned().map_err(|_: TryAcquireError| StoreError::Overloaded)
     }
 
-    pub(crate) fn measure_queue(&self) {
-        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        self.drive.metrics.queue_jobs.set(self.queue.len() as f64);
-    }
-
     /// Runs `work` on a read thread; refused if too many wait.
     pub(crate) async fn read_job<T: Send + 'static>(
         &self,
@@ -390,7 +384,7 @@ fn commit_all(mut committer: Committer, queue: &Queue, work: &Housekeeper) {
     let _abandon = Abandon(queue);
     let batch_max = committer.batch_max();
     while let Some(jobs) = queue.take(batch_max) {
-        committer.commit(jobs);
+        committer.commit(jobs, queue.len());
         work.notice();
         // Whoever was answered may have more: it then shares the next flush instead of waiting for it.
         give_way();

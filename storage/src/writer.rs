@@ -105,7 +105,6 @@ impl ShardWriter {
         let memory = self.store.memory.reserve(new.header.stored_len()).await;
         let memory = memory.map_err(|_| StoreError::TooLarge)?;
         let outcome = self.store.queue.push(Work::Put(new), Some(memory))?;
-        self.store.measure_queue();
         outcome.await.unwrap_or(Err(StoreError::Closed))?;
         let drive = &self.store.drive;
         let took = drive.clock.monotonic().saturating_sub(self.begun);

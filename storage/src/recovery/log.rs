@@ -25,8 +25,8 @@ pub(super) struct Replayed {
     pub(super) position: LogPosition,
     /// Log segments that were read.
     pub(super) read: BTreeSet<SegmentId>,
-    /// The epoch under which batches of a log segment were applied.
-    pub(super) epochs: BTreeMap<SegmentId, Epoch>,
+    /// The epoch under which batches of a log segment were applied, and where they end.
+    pub(super) applied: BTreeMap<SegmentId, (Epoch, u64)>,
     /// Extent segments, under the epoch that records gave: the end of the last extent, and the last record.
     pub(super) extents: BTreeMap<(SegmentId, Epoch), (u64, u64)>,
     /// The last segment cannot be written on: the end of the log in it is not known.
@@ -48,7 +48,7 @@ pub(super) fn replay(
     let replayed = Replayed {
         position: start,
         read: BTreeSet::new(),
-        epochs: BTreeMap::new(),
+        applied: BTreeMap::new(),
         extents: BTreeMap::new(),
         end_unknown: false,
     };
@@ -145,9 +145,10 @@ impl Replay<'_> {
             let place = (position.segment, position.offset + u64::from(record.offset));
             self.record(&record.header, record.body.as_ref(), true, number, place);
         }
-        self.replayed.epochs.insert(position.segment, position.epoch);
+        let end = position.offset + u64::from(batch.header.len);
+        self.replayed.applied.insert(position.segment, (position.epoch, end));
         let position = &mut self.replayed.position;
-        position.offset += u64::from(batch.header.len);
+        position.offset = end;
         position.next_record = batch.header.next_record();
         position.previous = batch.header.crc();
         self.report.replayed_bytes += u64::from(batch.header.len);

@@ -151,7 +151,7 @@ pub(super) fn settle(
     for found in found {
         // What a sound header says is later than the checkpoint; so is a batch that the log went on with. A batch in
         // front of which the header is lost may be of any former use.
-        let read = replayed.epochs.get(&found.file.id).copied();
+        let read = replayed.applied.get(&found.file.id).map(|(epoch, _)| *epoch);
         let row = rows.get(&found.file.id).copied();
         let epoch = match (found.known, read, row) {
             (true, _, _) | (false, None, None) => found.epoch,
@@ -211,9 +211,11 @@ fn written(
     let known = row.map_or(BLOCK, |row| row.written);
     match found.file.kind {
         SegmentKind::Log if found.file.id == replayed.position.segment => replayed.position.offset,
-        SegmentKind::Log => match row {
-            Some(row) if row.state == SegmentState::Sealed => known,
-            Some(_) | None => segment_bytes,
+        SegmentKind::Log => match (replayed.applied.get(&found.file.id), row) {
+            (Some((_, end)), _) => *end,
+            // Left at the position where the checkpoint found it, or long before.
+            (None, Some(_)) => known,
+            (None, None) => segment_bytes,
         },
         SegmentKind::Extents => {
             let read = replayed.extents.get(&(found.file.id, epoch)).map_or(BLOCK, |(end, _)| *end);
