@@ -19,11 +19,15 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
+use tokio::sync::Mutex;
 
 const IDENTITY: DriveIdentity = DriveIdentity { cluster: ClusterId(7), drive: DriveUuid(2) };
 /// Shards of more than an eighth of it are large ones.
 const SEGMENT_BYTES: u64 = 1 << 20;
 const UNIT: usize = 64 << 10;
+/// Held by a test from its beginning: a process that is being started has, until it has become the other program, the locks
+/// of drives that another test is about to free.
+static TURN: Mutex<()> = Mutex::const_new(());
 const SMALL: u8 = 0;
 const LARGE: u8 = 1;
 const DELETED: u8 = 2;
@@ -129,6 +133,7 @@ fn only_file(dir: &Path) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sound_drive_is_told_with_all_it_holds() {
+    let _turn = TURN.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path()).await;
     let usage = store.usage();
@@ -184,6 +189,7 @@ async fn a_sound_drive_is_told_with_all_it_holds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_text_has_a_line_for_each_segment_when_asked() {
+    let _turn = TURN.lock().await;
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await.close().await;
     let short = inspect(dir.path(), &[]);
@@ -200,6 +206,7 @@ async fn the_text_has_a_line_for_each_segment_when_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_byte_of_a_shard_is_found_by_verifying() {
+    let _turn = TURN.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path()).await;
     let places = [SMALL, LARGE].map(|slot| (slot, store.locate(shard(slot)).unwrap()));
@@ -236,6 +243,7 @@ async fn a_flipped_byte_of_a_shard_is_found_by_verifying() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_in_the_middle_of_the_log_is_told_without_reading_shards() {
+    let _turn = TURN.lock().await;
     let (dir, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = filled(dir.path()).await;
     copy(dir.path(), crashed.path());
@@ -287,6 +295,7 @@ async fn damage_in_the_middle_of_the_log_is_told_without_reading_shards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torn_tail_is_a_remark_and_no_damage() {
+    let _turn = TURN.lock().await;
     let (dir, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = filled(dir.path()).await;
     let last = store.locate(shard(SMALL)).unwrap().path;
@@ -306,6 +315,7 @@ async fn a_torn_tail_is_a_remark_and_no_damage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_does_not_verify_is_damage_that_costs_nothing() {
+    let _turn = TURN.lock().await;
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await.close().await;
     let store = open(dir.path()).await;
@@ -328,6 +338,7 @@ async fn a_checkpoint_that_does_not_verify_is_damage_that_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_opened_is_told_apart_from_damage() {
+    let _turn = TURN.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path()).await;
     let running = inspect(dir.path(), &["--json"]);
@@ -350,6 +361,7 @@ async fn what_cannot_be_opened_is_told_apart_from_damage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inspecting_changes_nothing() {
+    let _turn = TURN.lock().await;
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await.close().await;
     let contents = |dir: &Path| {
