@@ -9,7 +9,9 @@ mod drive {
     mod model;
     mod opening;
     mod recovering;
+    mod scrubbing;
     mod sim_drive;
+    mod space;
     mod starved_disk;
     mod writing;
 }

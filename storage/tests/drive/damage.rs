@@ -55,7 +55,7 @@ impl Contents {
                     assert!(earlier && reported, "{what}: shard {number} has wrong bytes, {report:?}");
                 }
                 Err(StoreError::Corrupt { unit }) => {
-                    let units = expected.map_or(u32::MAX, |units| units.len() as u32);
+                    let units = expected.map_or(u32::MAX, |units| u32::try_from(units.len()).unwrap());
                     assert!(unit < units.max(1), "{what}: unit {unit} of shard {number}");
                 }
                 Err(error) => panic!("{what}: shard {number}: {error}"),
@@ -180,6 +180,13 @@ async fn the_record_of_another_shard_is_not_served() {
     assert!(matches!(store.read(shard_id(1), 0..1).await, Err(StoreError::Corrupt { unit: 0 })));
     assert!(matches!(store.stat(shard_id(1)).await, Err(StoreError::Corrupt { .. })));
     assert_eq!(get(&store, shard_id(2)).await.unwrap(), payload(&units(2, &[70, 33])));
+    // Nor is it when the log is read again.
+    drop(store);
+    let store = drive.open_after_drop().await;
+    assert_eq!(store.recovery().damaged.len(), 1);
+    assert!(matches!(get(&store, shard_id(1)).await, Err(StoreError::NotFound | StoreError::Corrupt { .. })));
+    assert_eq!(get(&store, shard_id(2)).await.unwrap(), payload(&units(2, &[70, 33])));
+    assert_eq!(get(&store, shard_id(3)).await.unwrap(), payload(&units(3, &[70, 33])));
 }
 
 #[tokio::test]

@@ -262,13 +262,14 @@ async fn both_superblocks_damaged_refuse_the_drive() {
 async fn one_damaged_superblock_is_done_without_and_healed_by_the_next_checkpoint() {
     let used = used().await;
     for (name, other) in [("superblock.a", "superblock.b"), ("superblock.b", "superblock.a")] {
-        for damage in ["missing", "empty", "short", "flipped", "zeros"] {
+        for damage in ["missing", "empty", "short", "longer", "flipped", "zeros"] {
             let drive = used.killed();
             let path = drive.path(name);
             match damage {
                 "missing" => drive.unlink(name),
                 "empty" => drive.truncate(name, 0),
                 "short" => drive.truncate(name, 1000),
+                "longer" => drive.truncate(name, 5000),
                 "flipped" => drive.flip(&path, 57, 1),
                 _ => drive.overwrite(&path, &[0; 4096], 0),
             }

@@ -3,7 +3,7 @@
 use super::fixture::{DEADLINE, IDENTITY, env};
 use ashlar_runtime::{
     Clock, Disk, Env, OpenMode, SimDisk,
-    disk::sim::{DiskImage, Fault, FaultKind, FaultOn, Operation},
+    disk::sim::{Fault, FaultKind, FaultOn, Operation},
 };
 use ashlar_storage::{
     DriveOptions, DriveStore, FormatOptions, Housekeeping, OfflineDrive, OpenError, ShardLocation,
@@ -44,10 +44,6 @@ impl SimDrive {
             ..DriveOptions::default()
         };
         Self { disk, options, clock: None }
-    }
-
-    pub(crate) fn with_image(image: DiskImage) -> Self {
-        Self::on(SimDisk::with_image(image))
     }
 
     /// The drive as the processes that come after a kill find it, apart from this one.
