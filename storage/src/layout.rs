@@ -3,7 +3,7 @@
 //! Owns the superblock pair on disk and the lock; the bytes of a superblock are in `format`.
 
 use crate::{
-    error::{FileOperation, OpenError},
+    error::{FileOperation, OpenError, Severity, severity},
     format::{DecodeError, DriveIdentity, FORMAT_VERSION, SegmentId, SegmentKind, Superblock},
     width,
 };
@@ -163,11 +163,21 @@ pub(crate) fn flush_superblocks(disk: &dyn Disk, layout: &Layout) -> Result<(), 
 }
 
 fn decode_file(disk: &dyn Disk, path: &Path) -> Result<Result<Superblock, DecodeError>, OpenError> {
-    let file = disk.open(path, OpenMode::Read).map_err(at(FileOperation::Open, path))?;
-    let len = file.len().map_err(at(FileOperation::Read, path))?;
-    let mut bytes = vec![0; width::memory(len.min(SUPERBLOCK_MAX_LEN))];
-    file.read_exact_at(&mut bytes, 0).map_err(at(FileOperation::Read, path))?;
-    Ok(Superblock::decode(&bytes))
+    let read = || -> io::Result<Vec<u8>> {
+        let file = disk.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; width::memory(file.len()?.min(SUPERBLOCK_MAX_LEN))];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(Superblock::decode(&bytes)),
+        Err(error) if severity(&error) == Severity::NoResources => Err(at(FileOperation::Read, path)(error)),
+        // The other one of the pair may serve.
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a superblock cannot be read");
+            Ok(Err(DecodeError::Damaged("it cannot be read")))
+        }
+    }
 }
 
 /// The first name in a directory without superblock that an interrupted format does not leave.

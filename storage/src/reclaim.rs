@@ -41,6 +41,7 @@ const ENTRIES_AT_ONCE: usize = 4096;
 pub struct Reclaimed {
     /// Segments that can be used again, or whose files were removed.
     pub segments: u64,
+    /// Shards written elsewhere, with those that were replaced or deleted before that counted.
     pub moved_shards: u64,
     pub moved_bytes: u64,
     /// Bytes given back to the file system by holes.
@@ -232,11 +233,15 @@ fn empty(
 
 type Outcome = tokio::sync::oneshot::Receiver<Result<(), StoreError>>;
 
+/// Waits for all of them, whatever becomes of some: a move that is still on its way would come after what follows.
+/// The first error counts.
 fn settle(waiting: &mut Vec<Outcome>) -> Result<(), StoreError> {
+    let mut settled = Ok(());
     for outcome in waiting.drain(..) {
-        receive(outcome).unwrap_or(Err(StoreError::Closed))?;
+        let outcome = receive(outcome).unwrap_or(Err(StoreError::Closed));
+        settled = settled.and(outcome);
     }
-    Ok(())
+    settled
 }
 
 enum CopyFault {

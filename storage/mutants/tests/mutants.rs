@@ -2,6 +2,8 @@
 //!
 //! The store is compiled a second time for this, with a switch for each bug (`storage/src/planted.rs`).
 
+extern crate ashlar_storage_mutants as ashlar_storage;
+
 #[cfg(test)]
 #[path = "../../tests/crash/harness.rs"]
 #[allow(dead_code, reason = "some of the harness is for the crash proof alone")]

@@ -7,6 +7,8 @@
 //!
 //! The store is compiled a second time for this, with the explorer's locks (`storage/src/sync.rs`).
 
+extern crate ashlar_storage_schedules as ashlar_storage;
+
 #[cfg(test)]
 mod schedules {
     mod client;

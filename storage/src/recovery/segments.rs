@@ -17,6 +17,9 @@ use ashlar_runtime::OpenMode;
 use ashlar_types::ShardId;
 use std::{collections::BTreeMap, io};
 
+/// Bytes read at once when a segment is searched.
+const SEARCH_LEN: u64 = 1 << 20;
+
 /// A segment file as it was found.
 pub(super) struct Found {
     pub(super) file: Arc<SegmentFile>,
@@ -65,7 +68,7 @@ fn look(opener: &Opener, file: Arc<SegmentFile>, superblock: &Superblock) -> Res
     let mut found =
         Found { file, len: 0, allocated: 0, known: false, epoch: Epoch(0), first_record: 0, previous: 0 };
     match read_front(opener, &mut found) {
-        Ok((header, batch)) => understand(&mut found, &header, &batch, superblock),
+        Ok((header, batch)) => understand(&mut found, &header, batch, superblock),
         Err(error) if severity(&error) == Severity::NoResources => {
             return Err(at(FileOperation::Read, &found.file.path)(error));
         }
@@ -78,27 +81,42 @@ fn look(opener: &Opener, file: Arc<SegmentFile>, superblock: &Superblock) -> Res
     Ok(found)
 }
 
-/// The header's block and the first block of batches. If neither is what it should be, all of the segment is searched
-/// for a batch, so that what is behind the damage is not overlooked.
-fn read_front(opener: &Opener, found: &mut Found) -> io::Result<(Vec<u8>, Vec<u8>)> {
+/// The header's block and the first batch. If the header is not what it should be, all of the segment is searched for
+/// the first batch of its latest use, so that what is behind the damage is not overlooked.
+fn read_front(opener: &Opener, found: &mut Found) -> io::Result<(Vec<u8>, Option<BatchHeader>)> {
     // Handles of segments are kept once opened; this one is not, as most segments are not used soon.
     let file = opener.disk().open(&found.file.path, OpenMode::Read)?;
     found.len = file.len()?;
     found.allocated = file.allocated_bytes()?;
-    let mut front = vec![0; 2 * width::memory(BLOCK)];
+    let block = width::memory(BLOCK);
+    let mut front = vec![0; 2 * block];
     file.read_exact_at(&mut front, 0)?;
-    let mut batch = front.split_off(width::memory(BLOCK));
-    if found.is_log() && SegmentHeader::decode(&front).is_err() {
-        let mut offset = BLOCK;
-        while BatchHeader::decode(&batch).is_none() && offset + BLOCK < found.len {
-            offset += BLOCK;
-            file.read_exact_at(&mut batch, offset)?;
-        }
+    let batch = front.split_off(block);
+    if !found.is_log() {
+        return Ok((front, None));
     }
-    Ok((front, batch))
+    if SegmentHeader::decode(&front).is_ok() {
+        return Ok((front, BatchHeader::decode(&batch)));
+    }
+    let mut first: Option<BatchHeader> = None;
+    let mut highest = 0;
+    let mut offset = BLOCK;
+    let mut blocks = vec![0; width::memory(SEARCH_LEN)];
+    while offset < found.len / BLOCK * BLOCK {
+        let len = width::memory((found.len / BLOCK * BLOCK - offset).min(SEARCH_LEN));
+        file.read_exact_at(&mut blocks[..len], offset)?;
+        for header in blocks[..len].chunks_exact(block).filter_map(BatchHeader::decode) {
+            if header.first_record > highest {
+                highest = header.first_record;
+                first = first.filter(|first| first.epoch == header.epoch).or(Some(header));
+            }
+        }
+        offset += width::file(len);
+    }
+    Ok((front, first))
 }
 
-fn understand(found: &mut Found, header: &[u8], batch: &[u8], superblock: &Superblock) {
+fn understand(found: &mut Found, header: &[u8], batch: Option<BatchHeader>, superblock: &Superblock) {
     let expected = |header: &SegmentHeader| {
         header.kind == found.file.kind
             && header.id == found.file.id
@@ -114,7 +132,6 @@ fn understand(found: &mut Found, header: &[u8], batch: &[u8], superblock: &Super
     }
     // The first batch says as much. It has the header's numbers, or lower ones of a former use; where it has higher
     // ones, the header is damaged or its last write was lost.
-    let batch = BatchHeader::decode(batch).filter(|_| found.file.kind == SegmentKind::Log);
     // One of the same use is merely in the wrong place.
     let is_later = |batch: &BatchHeader| {
         batch.first_record > found.first_record && (!found.known || batch.epoch != found.epoch)

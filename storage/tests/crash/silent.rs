@@ -83,6 +83,7 @@ pub(crate) fn silent_faults(limits: &Limits) -> Result<Counts, Failure> {
         (Operation::Write, FaultKind::LostWrite),
         (Operation::Write, FaultKind::Misdirected { by: 4096 }),
         (Operation::Write, FaultKind::Misdirected { by: 8192 }),
+        (Operation::Write, FaultKind::Misdirected { by: -8192 }),
         (Operation::Write, FaultKind::Misdirected { by: 512 }),
         (Operation::Write, FaultKind::BitFlip { bit: 12_345 }),
         (Operation::Write, FaultKind::BitFlip { bit: 300 }),

@@ -68,7 +68,7 @@ async fn fill(store: &DriveStore, model: &mut Model, random: &Seeded) -> u32 {
 
 /// Deletes, giving space back first if the drive has not even a record's room; tells how often.
 async fn delete(store: &DriveStore, shards: Vec<ShardId>) -> u32 {
-    for passes in 0..6 {
+    for passes in 0..2 {
         match store.delete(shards.clone()).await {
             Ok(()) => return passes,
             Err(StoreError::Full) => drop(store.reclaim().await.unwrap()),

@@ -147,10 +147,10 @@ fn rearrange_rows(bytes: &mut Vec<u8>, dice: &mut Dice) {
     let (header, count) = (number(bytes, 12, 4), number(bytes, 88, 8));
     let (header, count) = if dice.once_in(2) {
         bytes.drain(at..at + 40);
-        (header - 40, count - 1)
+        (header.wrapping_sub(40), count.wrapping_sub(1))
     } else {
         bytes.splice(at..at, row);
-        (header + 40, count + 1)
+        (header.wrapping_add(40), count.wrapping_add(1))
     };
     set(bytes, 12, 4, header);
     set(bytes, 88, 8, count);

@@ -25,8 +25,6 @@ impl Client {
         match outcome {
             Ok(answer) => Some(answer),
             Err(StoreError::Closed) if self.closing => None,
-            // A segment that was being made is given up when the drive is closed.
-            Err(StoreError::Full) if self.closing => None,
             Err(error) => panic!("{call}: {error:?}"),
         }
     }
