@@ -39,6 +39,8 @@ pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Payload of the largest small shard, on a drive whose segments are not small.
 pub(crate) const SMALL_PAYLOAD_MAX: u64 = 128 * 1024;
+/// No drive comes to a record of a higher number: sums of numbers do not overflow.
+pub(crate) const RECORD_NUMBER_MAX: u64 = 1 << 62;
 /// Extents of one shard: what fits the field of a checkpoint's entry.
 pub(crate) const EXTENTS_MAX: usize = u16::MAX as usize;
 

@@ -1,7 +1,7 @@
 //! Batches: the records that one write and one flush make durable, and how a whole one is told from any other bytes.
 
 use super::{
-    BLOCK, SEGMENT_BYTES_MAX,
+    BLOCK, RECORD_NUMBER_MAX, SEGMENT_BYTES_MAX,
     fields::{CRC_LEN, Fields, Sealed, verified},
     record::{Body, RecordHeader},
     segment::Epoch,
@@ -66,7 +66,7 @@ impl BatchHeader {
         let headers = (Self::LEN + RecordHeader::LEN * self.count as usize) as u64;
         self.count > 0
             && self.first_record > 0
-            && self.first_record.checked_add(u64::from(self.count)).is_some()
+            && self.first_record <= RECORD_NUMBER_MAX
             && len.is_multiple_of(BLOCK)
             && (headers..=SEGMENT_BYTES_MAX).contains(&len)
     }

@@ -3,7 +3,8 @@
 //! Owns the bytes. A checkpoint decodes only if all of it verifies.
 
 use super::{
-    BLOCK, DecodeError, FORMAT_VERSION, RECORD_ALIGN, SEGMENT_BYTES_MAX, SMALL_PAYLOAD_MAX, check_version,
+    BLOCK, DecodeError, FORMAT_VERSION, RECORD_ALIGN, RECORD_NUMBER_MAX, SEGMENT_BYTES_MAX,
+    SMALL_PAYLOAD_MAX, check_version,
     fields::{CRC_LEN, Fields, seal, verified},
     record::{EXTENT_LEN, Extent, extents_hold, stored_len},
     segment::{Epoch, SegmentId, SegmentKind},
@@ -243,7 +244,9 @@ impl CheckpointHeader {
             }
             segments.push(row);
         }
-        let placed = position.offset <= SEGMENT_BYTES_MAX && position.offset.is_multiple_of(BLOCK);
+        let placed = position.offset <= SEGMENT_BYTES_MAX
+            && position.offset.is_multiple_of(BLOCK)
+            && position.next_record <= RECORD_NUMBER_MAX;
         placed.then_some(Self { drive, number, position, next_segment, segments })
     }
 }

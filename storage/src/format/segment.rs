@@ -1,7 +1,7 @@
 //! Segments: their ids and names, the epoch of a use, and the header each begins with.
 
 use super::{
-    DecodeError, FORMAT_VERSION, check_version,
+    DecodeError, FORMAT_VERSION, RECORD_NUMBER_MAX, check_version,
     fields::{Fields, Sealed, verified},
     is_segment_len,
 };
@@ -126,7 +126,7 @@ impl SegmentHeader {
         };
         fields.zeros(RESERVED)?;
         let agrees = match header.kind {
-            SegmentKind::Log => true,
+            SegmentKind::Log => header.first_record <= RECORD_NUMBER_MAX,
             SegmentKind::Extents => header.first_record == 0 && header.previous == 0,
         };
         (agrees && fields.is_empty() && is_segment_len(header.segment_bytes)).then_some(header)

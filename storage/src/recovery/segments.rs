@@ -194,8 +194,8 @@ pub(super) fn settle(
         whole.insert(found.file.id, (found.len == superblock.segment_bytes, found.known, found.first_record));
         tables.segments.insert(found.file.id, segment);
     }
-    trust_records(tables, &mut whole, superblock.segment_bytes);
     let impossible = drop_impossible(tables, superblock.segment_bytes);
+    trust_records(tables, &mut whole, superblock.segment_bytes);
     tables.weigh_all();
     drop_lost(tables, report);
     report.lost.extend(impossible);
@@ -256,7 +256,9 @@ fn trust_records(
         }
     }
     for (id, (_, epoch)) in named {
-        if let Some(segment) = tables.segments.get_mut(&id).filter(|segment| segment.epoch != epoch) {
+        let other_use =
+            |segment: &&mut Segment| segment.kind == SegmentKind::Extents && segment.epoch != epoch;
+        if let Some(segment) = tables.segments.get_mut(&id).filter(other_use) {
             segment.epoch = epoch;
             segment.written = segment_bytes;
             if let Some((_, known, _)) = whole.get_mut(&id) {
@@ -269,9 +271,16 @@ fn trust_records(
 /// Entries that cannot be, though all checksums are right: what wrote them was not this store. They are given up.
 fn drop_impossible(tables: &mut Tables, segment_bytes: u64) -> Vec<ShardId> {
     let fits = |start: u64, len: u64| start.checked_add(len).is_some_and(|end| end <= segment_bytes);
+    let is_kind = |id: SegmentId, kind: SegmentKind| {
+        tables.segments.get(&id).is_none_or(|segment| segment.kind == kind)
+    };
     let impossible = tables.after(None).filter(|(_, entry)| {
-        !fits(entry.offset, entry.stored_len.into())
-            || !entry.extents.iter().all(|extent| fits(extent.offset, extent_weight(extent)))
+        let record_fits =
+            fits(entry.offset, entry.stored_len.into()) && is_kind(entry.segment, SegmentKind::Log);
+        let extents_fit = entry.extents.iter().all(|extent| {
+            fits(extent.offset, extent_weight(extent)) && is_kind(extent.segment, SegmentKind::Extents)
+        });
+        !record_fits || !extents_fit
     });
     let impossible: Vec<ShardId> = impossible.map(|(shard, _)| *shard).collect();
     for shard in &impossible {

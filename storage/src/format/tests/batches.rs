@@ -173,7 +173,7 @@ proptest! {
 
     #[test]
     fn batches_are_read_back(
-        records in prop::collection::vec(arb_record(), 1..12), first in 1..u64::MAX / 2, previous: u64,
+        records in prop::collection::vec(arb_record(), 1..12), first in 1..=super::super::RECORD_NUMBER_MAX, previous: u64,
     ) {
         let bytes = batch(&records, first, previous);
         let parsed = parse_batch(&[bytes.as_slice(), &[9; 100]].concat(), EPOCH).unwrap();

@@ -197,6 +197,7 @@ fn lengths_and_counts_that_cannot_be_are_refused_under_a_right_checksum() {
         BatchHeader { len: 8200, ..BATCH },
         BatchHeader { len: u32::MAX - 4095, ..BATCH },
         BatchHeader { first_record: 0, ..BATCH },
+        BatchHeader { first_record: (1 << 62) + 1, ..BATCH },
         BatchHeader { first_record: u64::MAX - 2, ..BATCH },
     ] {
         assert_eq!(BatchHeader::decode(&bad.encode()), None, "{bad:?}");
@@ -253,7 +254,7 @@ proptest! {
         let superblock = Superblock { identity, generation: c, segment_bytes, checkpoint: d };
         prop_assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
         let kind = if log { SegmentKind::Log } else { SegmentKind::Extents };
-        let (first_record, previous) = if log { (e, f) } else { (0, 0) };
+        let (first_record, previous) = if log { (e >> 2, f) } else { (0, 0) };
         let segment = SegmentHeader {
             kind, drive: DriveUuid(b), id: SegmentId(c), epoch: Epoch(d), first_record, previous, segment_bytes,
         };
@@ -261,7 +262,7 @@ proptest! {
         let len = u32::try_from(segment_bytes).unwrap();
         let count = u32::try_from(e % 1000 + 1).unwrap();
         let batch = BatchHeader {
-            epoch: Epoch(c), first_record: d >> 1 | 1, count, len, previous: e, headers_crc: f,
+            epoch: Epoch(c), first_record: d >> 3 | 1, count, len, previous: e, headers_crc: f,
         };
         prop_assert_eq!(BatchHeader::decode(&batch.encode()), Some(batch));
         let record = RecordHeader {
