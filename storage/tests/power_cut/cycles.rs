@@ -120,8 +120,16 @@ impl Story {
 
     async fn open(&self) -> Result<DriveStore, OpenError> {
         let options =
-            DriveOptions { readers: 2, checkpoint_bytes: CHECKPOINT_BYTES, ..DriveOptions::default() };
-        DriveStore::open(&self.env, &drive_dir(&self.volume), IDENTITY, options).await
+            || DriveOptions { readers: 2, checkpoint_bytes: CHECKPOINT_BYTES, ..DriveOptions::default() };
+        let dir = drive_dir(&self.volume);
+        loop {
+            match DriveStore::open(&self.env, &dir, IDENTITY, options()).await {
+                // A program that another test starts right now holds all descriptors of this process, the lock's among
+                // them, until it has begun. A lock that stays is ended by the deadline of the cycle.
+                Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => return opened,
+            }
+        }
     }
 
     /// Works until the power is cut, and looks at what is left.
