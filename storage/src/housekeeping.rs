@@ -18,9 +18,15 @@ use crate::{
     tables::Use,
 };
 use ashlar_runtime::{Tasks, WorkerHandle};
+use ashlar_types::limits::GIB;
 
 /// A pass of reclaiming is due when this share of a segment died since the last one.
 const DEAD_SHARE: u64 = 4;
+
+/// Log bytes for each byte of the index that is written: 3 % of all writing.
+const LOG_PER_INDEX: u64 = 32;
+const LOG_PER_INDEX_MIN: u64 = 4;
+const LOG_MAX: u64 = 2 * GIB;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -142,9 +148,7 @@ impl Housekeeper {
                 drive.prepare_ahead(kind)?;
             }
         }
-        // A large index is not written again for every few records.
-        let checkpoint_after = self.0.checkpoint_bytes.max(4 * locked(&drive.checkpoints).bytes);
-        if drive.log_bytes.load(Ordering::Relaxed) >= checkpoint_after {
+        if drive.log_bytes.load(Ordering::Relaxed) >= self.checkpoint_after() {
             self.checkpoint()?;
         }
         if self.reclaim_is_due() {
@@ -152,6 +156,14 @@ impl Housekeeper {
         }
         drive.measure();
         Ok(())
+    }
+
+    /// Log bytes between two checkpoints: as asked, but more where the index is large, so that writing it stays a small part of
+    /// all writing; of that no more than an opening reads in a second or two, unless the index is larger still.
+    fn checkpoint_after(&self) -> u64 {
+        let index = locked(&self.0.drive.checkpoints).bytes;
+        let spread = (LOG_PER_INDEX * index).min(LOG_MAX.max(LOG_PER_INDEX_MIN * index));
+        self.0.checkpoint_bytes.max(spread)
     }
 
     fn reclaim_is_due(&self) -> bool {

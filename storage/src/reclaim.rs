@@ -16,7 +16,7 @@ use crate::{
     width,
     writer::new_shard,
 };
-use ashlar_types::ShardId;
+use ashlar_types::{ShardId, limits::GIB};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,8 +27,11 @@ use std::{
 const HOLE_MIN: u64 = 64 * 1024;
 /// Holes made in one pass.
 const HOLES_MAX: usize = 256;
-/// Spare segments kept of a kind; the files of others are removed.
-const SPARES_MAX: usize = 2;
+/// Bytes of spare segments kept of a kind, as far as that is not much of the drive: writing into them again costs no
+/// allocation, making new ones costs writing them twice. The files of others are removed.
+const SPARE_BYTES: u64 = 4 * GIB;
+const SPARE_SHARE: u64 = 16;
+const SPARES_MIN: u64 = 2;
 /// Segments emptied in one pass.
 const VICTIMS_MAX: usize = 8;
 /// Bytes moved between two looks at whether the drive is being closed, all of them on their way at once.
@@ -77,6 +80,8 @@ pub(crate) fn free_log(drive: &Drive, reclaimed: &mut Reclaimed) -> Result<(), S
 /// Takes back segments in which nothing is live.
 fn recycle(drive: &Drive, reclaimed: &mut Reclaimed) -> Result<(), StoreError> {
     let keep_from = locked(&drive.checkpoints).older_from;
+    let spares_max = (SPARE_BYTES.min(drive.capacity / SPARE_SHARE) / drive.segment_bytes).max(SPARES_MIN);
+    let spares_max = width::memory(spares_max);
     let mut unlink = Vec::new();
     drive.change_segments(|tables| {
         let mut spares = BTreeMap::from([
@@ -91,7 +96,7 @@ fn recycle(drive: &Drive, reclaimed: &mut Reclaimed) -> Result<(), StoreError> {
                 let spares = spares.entry(segment.kind).or_insert(0);
                 reclaimed.segments += 1;
                 // A file with holes is not written again: that would allocate in the middle of flushes.
-                if segment.allocated >= drive.segment_bytes && *spares < SPARES_MAX {
+                if segment.allocated >= drive.segment_bytes && *spares < spares_max {
                     *spares += 1;
                     segment.using = Use::Spare;
                     segment.written = BLOCK;

@@ -122,14 +122,17 @@ impl Story {
         let options =
             || DriveOptions { readers: 2, checkpoint_bytes: CHECKPOINT_BYTES, ..DriveOptions::default() };
         let dir = drive_dir(&self.volume);
-        loop {
-            match DriveStore::open(&self.env, &dir, IDENTITY, options()).await {
-                // A program that another test starts right now holds all descriptors of this process, the lock's among
-                // them, until it has begun. A lock that stays is ended by the deadline of the cycle.
-                Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
-                opened => return opened,
+        let open = async {
+            loop {
+                match DriveStore::open(&self.env, &dir, IDENTITY, options()).await {
+                    // A program that another test starts right now holds all descriptors of this process, the lock's
+                    // among them, until it has begun.
+                    Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
+                    opened => return opened,
+                }
             }
-        }
+        };
+        self.env.clock.timeout(CYCLE_DEADLINE, open).await.expect("the lock is free soon")
     }
 
     /// Works until the power is cut, and looks at what is left.
