@@ -258,7 +258,10 @@ async fn what_lives_in_mostly_dead_segments_is_moved_and_the_segments_used_again
     let after = store.usage();
     assert!(after.dead < before.dead / 4 && after.live <= before.live + 8192, "{before:?} {after:?}");
     let left = drive.names("log").len() + drive.names("extents").len();
-    assert!(left < files / 2, "{left} of {files} files");
+    assert!(
+        left <= files + 2,
+        "{left} files after {files}: what was emptied is kept for use again, not made anew"
+    );
     check(&store, &model).await;
     drop(store);
     let store = drive.open_after_drop().await;
