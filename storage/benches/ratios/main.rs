@@ -40,7 +40,7 @@ const FULL: Effort = Effort {
     round: Duration::from_secs(1),
     round_bytes: 1 << 30,
     segment_bytes: 256 << 20,
-    image_bytes: 6 << 30,
+    image_bytes: 48 << 30,
 };
 /// Enough to see that it works; too little to trust.
 const QUICK: Effort = Effort {
@@ -48,7 +48,7 @@ const QUICK: Effort = Effort {
     round: Duration::from_millis(150),
     round_bytes: 128 << 20,
     segment_bytes: 64 << 20,
-    image_bytes: 1 << 30,
+    image_bytes: 8 << 30,
 };
 
 fn main() -> ExitCode {

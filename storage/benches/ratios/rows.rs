@@ -65,7 +65,8 @@ pub(crate) async fn all(effort: Effort, place: &Place) -> Result<()> {
 impl Bench<'_> {
     async fn one_drive(&self, env: &Env) -> Result<Drives> {
         let drives = Drives::make(env, self.dir, 1, self.effort.segment_bytes).await?;
-        drives.prepare(self.effort.round_bytes).await?;
+        // Twice what a round writes, so that no round has to make segments.
+        drives.prepare(2 * self.effort.round_bytes).await?;
         Ok(drives)
     }
 
