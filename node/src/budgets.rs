@@ -7,8 +7,8 @@ use ashlar_runtime::ByteBudget;
 use ashlar_types::limits::{KIB, MIB};
 
 /// Code, stacks, engines' caches and Raft: what a node has before the first request, measured with three metadata
-/// groups, and a quarter more.
-const BASE_BYTES: u64 = 128 * MIB;
+/// groups, and a quarter more; and what six drives hold of shards while they write them.
+const BASE_BYTES: u64 = 160 * MIB;
 /// What one client connection may hold in hyper's buffers, both ways.
 const CONNECTION_BYTES: u64 = 512 * KIB;
 const CONNECTIONS_MAX: u64 = 4096;
@@ -25,12 +25,12 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Half of what is left for requests, a quarter for shards, a quarter for connections.
+    /// Of what is left, five twelfths for requests, a quarter for shards, a third for connections.
     pub fn of(memory_limit: u64) -> Self {
         let payload = memory_limit.saturating_sub(BASE_BYTES);
-        let connections = (payload / 4 / CONNECTION_BYTES).clamp(1, CONNECTIONS_MAX);
+        let connections = (payload / 3 / CONNECTION_BYTES).clamp(1, CONNECTIONS_MAX);
         Self {
-            gateway: ByteBudget::new(payload / 2),
+            gateway: ByteBudget::new(payload / 12 * 5),
             shards: ByteBudget::new(payload / 4),
             connections: usize::try_from(connections).expect("at most CONNECTIONS_MAX"),
         }

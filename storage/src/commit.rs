@@ -26,6 +26,9 @@ use ashlar_runtime::AlignedBuf;
 use ashlar_types::ShardId;
 use std::{collections::BTreeMap, io};
 
+/// The batch buffer grows in steps of this.
+const BUFFER_STEP: usize = 256 << 10;
+
 /// Where the log goes on.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -216,7 +219,7 @@ impl Committer {
     fn encode(&mut self, plan: &Plan<'_>) -> BatchHeader {
         let len = width::memory(plan.len);
         if self.buffer.len() < len {
-            self.buffer = AlignedBuf::zeroed(len.next_power_of_two());
+            self.buffer = AlignedBuf::zeroed(len.next_multiple_of(BUFFER_STEP));
         }
         let batch = &mut self.buffer[..len];
         let headers: Vec<_> = plan.records.iter().map(|record| record.header.encode()).collect();

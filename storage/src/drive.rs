@@ -39,13 +39,12 @@ const WATERMARK_PERCENT: u64 = 95;
 const RESERVED_SEGMENTS: u64 = 3;
 /// Shards of at most this payload travel in the log.
 const SMALL_MAX: u64 = 128 * KIB;
-/// Bytes of one write of a large shard: a few of them at a time fill a device, and no more than this waits unreserved in
-/// each writer.
-const PIECE_MAX: u64 = 512 * KIB;
+/// Bytes of one write of a large shard: the writes of a few shards together fill a device.
+const PIECE_MAX: u64 = 256 * KIB;
 /// Bytes of one batch, apart from the record that crosses it.
 const BATCH_MAX: u64 = 4 * MIB;
 /// Zeros are written in pieces of this length when a segment is prepared.
-const ZEROS_LEN: u64 = 4 * MIB;
+const ZEROS_LEN: u64 = MIB;
 
 /// What the checkpoints on the drive say.
 #[derive(Clone, Copy, Debug, Default)]

@@ -24,8 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 pub const UNIT_MAX_LEN: usize = 4 << 20;
 /// Units of one shard at most; a chunk of the narrowest profile has 1024.
 pub const UNITS_MAX: usize = 65_536;
-/// Pieces of one shard that are written at the same time.
-const DEPTH: usize = 4;
+/// Pieces of one shard that are written at the same time, while the next is gathered: what a writer holds is not in any
+/// budget but its sender's, and other writers fill the device.
+const DEPTH: usize = 1;
 
 /// A unit on its way to the drive.
 #[derive(Clone, Debug)]
