@@ -428,34 +428,35 @@ async fn appends_wait_while_the_queue_is_full_and_a_cancelled_one_gives_the_shar
     let drive = SimDrive::new(4 << 20);
     let store = drive.open().await;
     let gate = drive.hold(Operation::Write, "extents/");
-    let unit = unit(1, UNIT_MAX_LEN);
+    let unit = unit(1, 512 << 10);
+    const WRITERS: u8 = 140;
     let mut writers = Vec::new();
-    for number in 0..20 {
+    for number in 0..WRITERS {
         writers.push(store.put(meta(shard_id(number))).await.unwrap());
     }
-    // A unit has four pieces, as many as one writer has on their way.
+    // A unit has two pieces, and a writer has one on its way at a time: the queue is full before all have theirs.
     let mut appends: Vec<_> =
         writers.iter_mut().map(|writer| Box::pin(async { join_twice(writer, &unit).await })).collect();
     for append in &mut appends {
         assert!(append.as_mut().now_or_never().is_none(), "the disk does not move");
     }
     until("the disk is asked", || gate.reached() >= 1).await;
-    let refused = store.put(meta(shard_id(30))).await;
+    let refused = store.put(meta(shard_id(200))).await;
     assert!(matches!(refused, Err(StoreError::Overloaded)), "{refused:?}");
     // Of the first one pieces are with the disk, the last one waits for memory; both are given up.
-    drop((appends.remove(19), appends.remove(0)));
+    drop((appends.remove(usize::from(WRITERS) - 1), appends.remove(0)));
     gate.open();
     for append in appends {
         append.await.unwrap();
     }
     for (number, writer) in (0_u8..).zip(writers) {
         let committed = writer.commit().await;
-        let given_up = number == 0 || number == 19;
+        let given_up = number == 0 || number == WRITERS - 1;
         assert!(matches!(committed, Err(StoreError::Closed)) == given_up, "{number}: {committed:?}");
         assert_eq!(store.stat(shard_id(number)).await.unwrap().is_some(), !given_up, "{number}");
     }
     assert!(get(&store, shard_id(5)).await.unwrap() == payload(&[unit.clone(), unit.clone()]));
-    store.put(meta(shard_id(30))).await.unwrap().commit().await.unwrap();
+    store.put(meta(shard_id(200))).await.unwrap().commit().await.unwrap();
 }
 
 async fn join_twice(writer: &mut ashlar_storage::ShardWriter, unit: &ShardUnit) -> Result<(), StoreError> {
