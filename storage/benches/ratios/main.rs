@@ -40,7 +40,7 @@ const FULL: Effort = Effort {
     round: Duration::from_secs(1),
     round_bytes: 1 << 30,
     segment_bytes: 256 << 20,
-    image_bytes: 48 << 30,
+    image_bytes: 32 << 30,
 };
 /// Enough to see that it works; too little to trust.
 const QUICK: Effort = Effort {
