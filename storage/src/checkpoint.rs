@@ -48,10 +48,12 @@ pub(crate) fn write(drive: &Drive) -> Result<(), StoreError> {
         checkpoints.older_from = checkpoints.newest_from;
         checkpoints.newest_from = header.position.next_record;
         checkpoints.newest = number;
-        checkpoints.generation = generation;
         checkpoints.bytes = bytes;
     }
     layout::write_superblock(drive.opener.disk().as_ref(), &drive.layout, &superblock).map_err(failed)?;
+    // Only now: a write that was refused may have damaged that file, so the next one goes to it again and not over the
+    // other, which may be the only sound one.
+    locked(&drive.checkpoints).generation = generation;
     drive.log_bytes.fetch_sub(log_bytes.min(drive.log_bytes.load(Ordering::Relaxed)), Ordering::Relaxed);
     mark_sealed(drive, &header);
     forget_old(drive, number)

@@ -378,7 +378,8 @@ impl Drive {
         header.encode()[..].to_vec()
     }
 
-    /// Begins a use of a segment: its header goes ahead of the first bytes and is flushed with them.
+    /// Begins a use of a segment: its header goes ahead of the first bytes. In the log it is flushed before them, among
+    /// extents with them.
     pub(crate) fn write_header(
         &self,
         segment: &SegmentFile,

@@ -1,7 +1,8 @@
 //! Opening a drive: the newest checkpoint, then the log from its position on.
 //!
 //! Changes nothing on the drive: it flushes what it read, so that nothing is shown that a power cut could still take away, and
-//! can be cut short and repeated. What a crash left behind (drafts, half-made segments) is removed later by reclaiming.
+//! can be cut short and repeated. Half-made segments that a crash left are removed later by reclaiming, a draft of a checkpoint is
+//! written over by the next.
 
 use crate::{
     commit::Tail,

@@ -359,3 +359,19 @@ async fn what_is_not_of_the_drive_is_left_alone() {
         assert_eq!(used.file(stray), b"x", "{stray}");
     }
 }
+
+#[tokio::test]
+async fn a_superblock_that_was_refused_is_written_again_and_not_over_the_other() {
+    let drive = SimDrive::new(64 << 10);
+    let store = drive.open().await;
+    put(&store, shard_id(1), &[unit(1, 100)]).await.unwrap();
+    let sound = drive.file("superblock.b");
+    drive.fail_once(Operation::Write, "superblock", 0, FaultKind::Enospc);
+    assert!(matches!(store.checkpoint().await, Err(StoreError::Full)));
+    store.checkpoint().await.unwrap();
+    assert!(drive.file("superblock.b") == sound, "the only sound one was written over");
+    store.checkpoint().await.unwrap();
+    assert!(drive.file("superblock.b") != sound, "they are written in turn");
+    store.close().await;
+    assert_eq!(drive.offline().ids(), [shard_id(1)]);
+}
