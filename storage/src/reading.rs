@@ -225,6 +225,10 @@ impl Drive {
             fill(&file, &mut bytes, start, access)?;
             return Ok(bytes.into());
         }
+        // Long reads go past the page cache, and never keep an async worker.
+        if access == Access::Warm && len >= DIRECT_PAYLOAD_MIN {
+            return Err(ReadFault::Cold);
+        }
         // Blocks around what is wanted, so that long reads go straight into the buffer.
         let blocks = offset / BLOCK * BLOCK..(offset + len).next_multiple_of(BLOCK);
         let direct = access == Access::Device || (access == Access::Any && len >= DIRECT_PAYLOAD_MIN);

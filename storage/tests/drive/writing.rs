@@ -22,7 +22,7 @@ fn is_in(store: &DriveStore, id: ShardId, lane: &str) -> bool {
 /// Unit lengths around everything that the lanes and the pieces tell apart.
 fn shapes(segment: usize) -> Vec<(Vec<usize>, &'static str)> {
     let small_max = (segment / 8).min(128 * K);
-    let piece = (segment / 4).min(1024 * K);
+    let piece = (segment / 4).min(256 * K);
     vec![
         (vec![], "log"),
         (vec![0], "log"),
@@ -457,6 +457,23 @@ async fn appends_wait_while_the_queue_is_full_and_a_cancelled_one_gives_the_shar
     }
     assert!(get(&store, shard_id(5)).await.unwrap() == payload(&[unit.clone(), unit.clone()]));
     store.put(meta(shard_id(200))).await.unwrap().commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn long_reads_do_not_keep_an_async_worker_even_if_memory_has_all_of_it() {
+    let drive = SimDrive::formatted(SimDisk::new().with_cache(SimCache::Everything), 8 << 20);
+    let store = drive.open().await;
+    let units = units(3, &[64 * K; 17]);
+    put(&store, shard_id(1), &units).await.unwrap();
+    let short = store.read(shard_id(1), 0..15).now_or_never().expect("answered without a thread").unwrap();
+    assert_eq!(short.len(), 15);
+    let gate = drive.hold(Operation::Read, "extents/");
+    let mut long = Box::pin(store.read(shard_id(1), 0..17));
+    assert!(long.as_mut().now_or_never().is_none(), "a thread reads it");
+    until("a thread reads", || gate.reached() >= 1).await;
+    gate.open();
+    let long: Vec<_> = long.await.unwrap().into_iter().map(|unit| unit.bytes).collect();
+    assert!(long == payload(&units));
 }
 
 async fn join_twice(writer: &mut ashlar_storage::ShardWriter, unit: &ShardUnit) -> Result<(), StoreError> {
