@@ -20,4 +20,4 @@ pub use disk::{Disk, DiskFile, DiskUsage, OpenMode, RealDisk, SimDisk};
 pub use env::Env;
 pub use net::{Connection, Listener, Net, RealNet};
 pub use rng::{RealRng, Rng, RngExt};
-pub use task::{Pool, TaskHandle, TaskSet, Tasks, WorkerHandle};
+pub use task::{BoxedTask, Pool, Spawner, TaskHandle, TaskSet, Tasks, WorkerHandle};

@@ -5,17 +5,24 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+mod block_on;
 mod pool;
 mod real;
 
 pub use pool::{Pool, PoolClosed};
 
-type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What a spawner runs.
+pub type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What makes tasks and workers; the simulated one lives in `sim`.
 pub trait Spawner: fmt::Debug + Send + Sync {
     fn spawn(&self, name: &'static str, task: BoxedTask) -> TaskHandle;
     fn worker(&self, name: String, work: Box<dyn FnOnce() + Send>) -> WorkerHandle;
+
+    /// See [`Tasks::driver`].
+    fn driver(&self, name: String, drive: BoxedTask) -> WorkerHandle {
+        self.worker(name, Box::new(move || block_on::block_on(drive)))
+    }
 }
 
 /// Cheap to clone.
@@ -40,6 +47,16 @@ impl Tasks {
     /// Starts a thread for blocking work. Dropping the handle lets it run on; `join` waits for it.
     pub fn worker(&self, name: impl Into<String>, work: impl FnOnce() + Send + 'static) -> WorkerHandle {
         self.0.worker(name.into(), Box::new(work))
+    }
+
+    /// Starts a loop that blocks on disks between its awaits: on a thread of its own in production, as a task in
+    /// simulation. It awaits channels, locks and notifications, never timers or sockets.
+    pub fn driver(
+        &self,
+        name: impl Into<String>,
+        drive: impl Future<Output = ()> + Send + 'static,
+    ) -> WorkerHandle {
+        self.0.driver(name.into(), Box::pin(drive))
     }
 }
 

@@ -1,9 +1,8 @@
 //! A bounded pool of workers for blocking calls: drive reads, coding of large rows, engine calls.
 
 use super::{Tasks, WorkerHandle};
-use crate::sync::{Arc, Mutex};
-use std::sync::{PoisonError, mpsc};
-use tokio::sync::{Semaphore, oneshot};
+use crate::sync::Arc;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -12,31 +11,28 @@ type Job = Box<dyn FnOnce() + Send>;
 #[error("the worker pool is closed")]
 pub struct PoolClosed;
 
-/// Threads that run closures in the order given. At most `queue` jobs wait; callers beyond wait asynchronously.
+/// Workers that run closures in the order given. At most `queue` jobs wait; callers beyond wait asynchronously, which
+/// is what bounds the channel.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::UnboundedSender<Job>,
     places: Arc<Semaphore>,
     _workers: Arc<Vec<WorkerHandle>>,
 }
 
 impl Pool {
     pub fn new(tasks: &Tasks, name: &str, threads: usize, queue: usize) -> Self {
-        let (jobs, waiting) = mpsc::channel::<Job>();
+        let (jobs, waiting) = mpsc::unbounded_channel::<Job>();
         let waiting = Arc::new(Mutex::new(waiting));
         let workers = (0..threads)
             .map(|number| {
                 let waiting = Arc::clone(&waiting);
-                tasks.worker(format!("{name}-{number}"), move || {
+                tasks.driver(format!("{name}-{number}"), async move {
                     loop {
-                        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                        match job {
-                            Ok(job) => {
-                                // A panic ends its job alone: the caller sees `PoolClosed`, the thread lives on.
-                                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-                            }
-                            Err(mpsc::RecvError) => return,
-                        }
+                        let job = waiting.lock().await.recv().await;
+                        let Some(job) = job else { return };
+                        // A panic ends its job alone: the caller sees `PoolClosed`, the worker lives on.
+                        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
                     }
                 })
             })
