@@ -7,6 +7,7 @@ use crate::{
     client::Access,
     node::Node,
     process::{Signal, signal_all},
+    proxy::Links,
     status::{Explain, Status},
     story::Story,
     until::{Probe, until},
@@ -27,23 +28,45 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 pub struct Cluster {
     nodes: BTreeMap<u32, Node>,
     access: Access,
+    links: Links,
 }
 
 impl Cluster {
     /// Starts, forms and settles a cluster with the default profile: 4+2 over six nodes.
     pub async fn start(story: &Story, nodes: usize, drives_per_node: usize) -> Result<Self> {
-        let mut all = Vec::new();
-        for n in 1..=nodes {
-            let mut node = Node::prepare(story.dir().join(format!("n{n}")), drives_per_node)?;
-            node.spawn()?;
-            all.push(node);
+        Self::started(Self::prepare(story, nodes, drives_per_node)?).await
+    }
+
+    /// The same with a proxy before each node: see [`Self::links`].
+    pub async fn start_proxied(story: &Story, nodes: usize, drives_per_node: usize) -> Result<Self> {
+        let links = Links::default();
+        let mut proxied = Vec::new();
+        // Nodes get their numbers in the order in which they join.
+        for (node, number) in Self::prepare(story, nodes, drives_per_node)?.into_iter().zip(1..) {
+            proxied.push(node.behind_proxy(number, &links).await?);
         }
-        for node in &mut all {
+        Ok(Self { links, ..Self::started(proxied).await? })
+    }
+
+    fn prepare(story: &Story, nodes: usize, drives_per_node: usize) -> Result<Vec<Node>> {
+        (1..=nodes).map(|n| Node::prepare(story.dir().join(format!("n{n}")), drives_per_node)).collect()
+    }
+
+    async fn started(mut nodes: Vec<Node>) -> Result<Self> {
+        for node in &mut nodes {
+            node.spawn()?;
+        }
+        for node in &mut nodes {
             node.wait_ready().await?;
         }
-        let mut cluster = Self::form(all, GROUPS).await?;
+        let mut cluster = Self::form(nodes, GROUPS).await?;
         cluster.settle().await?;
         Ok(cluster)
+    }
+
+    /// What lies between nodes that were started with proxies before them.
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Makes one cluster out of started nodes that belong to none.
@@ -71,7 +94,7 @@ impl Cluster {
         }
         let groups = groups.to_string();
         cli::admin(&admin, &["cluster", "bootstrap", "--groups", &groups]).await?;
-        Ok(Self { nodes: formed, access })
+        Ok(Self { nodes: formed, access, links: Links::default() })
     }
 
     pub fn ids(&self) -> Vec<u32> {
@@ -136,12 +159,24 @@ impl Cluster {
     /// Waits until node `witness` names a living leader of `group`.
     pub async fn leader(&self, witness: u32, group: u32) -> Result<u32> {
         let living = self.living();
+        self.leader_among(witness, group, &living).await
+    }
+
+    /// Waits until another node than `excluded` is named as the leader of `group` by one that is not `excluded` either.
+    pub async fn leader_without(&self, excluded: u32, group: u32) -> Result<u32> {
+        let mut living = self.living();
+        living.remove(&excluded);
+        let witness = *living.first().context("another node is alive")?;
+        self.leader_among(witness, group, &living).await
+    }
+
+    async fn leader_among(&self, witness: u32, group: u32, candidates: &BTreeSet<u32>) -> Result<u32> {
         until(&format!("a leader of group {group}"), SETTLED_WITHIN, async || {
             let leader = match self.status(witness).await {
                 Ok(status) => status.leader_of(group),
                 Err(error) => return Ok(Probe::NotYet(format!("{error:#}"))),
             };
-            Ok(match leader.filter(|leader| living.contains(leader)) {
+            Ok(match leader.filter(|leader| candidates.contains(leader)) {
                 Some(leader) => Probe::Done(leader),
                 None => Probe::NotYet(format!("node {witness} names {leader:?}")),
             })

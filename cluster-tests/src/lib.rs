@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod node;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod status;
 pub mod story;

@@ -4,6 +4,7 @@ use crate::{
     cli,
     ports::Port,
     process::{Process, Signal},
+    proxy::{Links, Proxy},
     status::{Explain, Status},
     until::{Probe, until},
 };
@@ -31,6 +32,15 @@ pub struct Node {
     metrics: Port,
     drives: Vec<PathBuf>,
     process: Option<Process>,
+    /// What the other nodes reach it through.
+    behind: Option<Behind>,
+}
+
+#[derive(Debug)]
+struct Behind {
+    proxy: Proxy,
+    links: Links,
+    number: u32,
 }
 
 /// What a started process says about itself, once its listeners are up.
@@ -87,9 +97,18 @@ impl Node {
             metrics: Port::free()?,
             drives,
             process: None,
+            behind: None,
         };
         node.write_config(&node.config_text(&node.drives))?;
         Ok(node)
+    }
+
+    /// Puts a proxy before a node that was never started and will have this number in its cluster.
+    pub async fn behind_proxy(mut self, number: u32, links: &Links) -> Result<Self> {
+        let proxy = Proxy::before(number, self.rpc.address(), links).await?;
+        self.behind = Some(Behind { proxy, links: links.clone(), number });
+        self.write_config(&self.config_text(&self.drives))?;
+        Ok(self)
     }
 
     /// The configuration file's text with these drive directories.
@@ -102,6 +121,9 @@ impl Node {
             self.rpc.address(),
             self.metrics.address()
         );
+        if let Some(behind) = &self.behind {
+            text.insert_str(0, &format!("rpc_advertise = \"{}\"\n", behind.proxy.address()));
+        }
         for drive in drives {
             writeln!(text, "    {{ path = {drive:?}, capacity = \"{DRIVE_CAPACITY}\" }},")
                 .expect("a string takes any text");
@@ -148,7 +170,13 @@ impl Node {
     }
 
     pub fn rpc_address(&self) -> String {
-        self.rpc.address().to_string()
+        let address = self.behind.as_ref().map_or(self.rpc.address(), |behind| behind.proxy.address());
+        address.to_string()
+    }
+
+    pub fn signal(&self, which: Signal) -> Result<()> {
+        let dir = self.dir.display();
+        self.process.as_ref().with_context(|| format!("the node in {dir} does not run"))?.signal(which)
     }
 
     pub fn is_running(&self) -> bool {
@@ -174,7 +202,11 @@ impl Node {
         if self.is_running() {
             bail!("the node in {} runs already", self.dir.display());
         }
-        self.process = Some(Process::spawn(self.args(), &self.log())?);
+        let process = Process::spawn(self.args(), &self.log())?;
+        if let Some(behind) = &self.behind {
+            behind.links.is_node(process.pid(), behind.number);
+        }
+        self.process = Some(process);
         Ok(())
     }
 

@@ -29,6 +29,9 @@ pub enum Signal {
     Term,
     Interrupt,
     Kill,
+    /// Suspends the process where it stands.
+    Stop,
+    Continue,
 }
 
 impl Signal {
@@ -37,6 +40,8 @@ impl Signal {
             Self::Term => "TERM",
             Self::Interrupt => "INT",
             Self::Kill => "KILL",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
         }
     }
 }

@@ -15,6 +15,8 @@ mod stories {
     pub(crate) mod flipped_bytes;
     pub(crate) mod killed_leaders;
     pub(crate) mod power_cut;
+    pub(crate) mod race;
+    pub(crate) mod suspended;
     pub(crate) mod total_kill;
     pub(crate) mod tree;
 }
@@ -33,6 +35,7 @@ stories! {
     two_dead_nodes_do_not_stop_reads_or_writes: dead_nodes,
     flipped_bytes_in_shards_are_read_around: flipped_bytes,
     killing_each_leader_loses_and_repeats_nothing: killed_leaders,
+    suspended_leaders_wake_to_a_group_that_went_on: suspended,
     everything_acknowledged_survives_killing_all_six: total_kill,
     bad_configuration_and_foreign_drives_are_refused: configuration,
     dev_survives_a_restart: dev,
