@@ -53,6 +53,9 @@ impl RaftSettings {
             purge_batch_size: self.purge_entries,
             // Without it a node that was cut off raises the term and unseats a good leader when it is back.
             enable_pre_vote: Some(true),
+            // A leader whose messages arrive but who hears nothing back cannot commit. It falls silent for as long as an
+            // election takes, so that the others choose one who can.
+            quorum_loss_probe_interval: Some(2 * millis(self.election_max)),
             // The tables are flushed now and then, not with each entry: a leader earns its place again by election.
             enable_leader_restore: Some(false),
             backoff: "50ms 100ms 200ms ...500ms".to_owned(),
