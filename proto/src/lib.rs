@@ -10,6 +10,18 @@
     unreachable_pub,
     reason = "generated"
 )]
+pub mod call {
+    tonic::include_proto!("ashlar.call.v1");
+}
+
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "generated"
+)]
 pub mod shard {
     tonic::include_proto!("ashlar.shard.v1");
 }

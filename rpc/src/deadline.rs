@@ -1,7 +1,7 @@
 //! Deadlines of calls, sent along, so that the server stops too, and held against the clock of this node; and what a
 //! failed call tells.
 
-use crate::ConnectError;
+use crate::{ConnectError, call::NotBegun};
 use ashlar_runtime::{Clock, ClockExt};
 use std::{future::Future, time::Duration};
 use tonic::{Code, Request, Response, Status};
@@ -27,11 +27,11 @@ pub async fn call_timeout<T: Send>(
     }
 }
 
-/// Whether a call failed before anything was sent, so that it surely was not carried out. `false`: not known.
+/// Whether a call failed before it began, so that it surely was not carried out. `false`: not known.
 pub fn never_sent(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
-        if error.is::<ConnectError>() {
+        if error.is::<ConnectError>() || error.is::<NotBegun>() {
             return true;
         }
         cause = error.source();

@@ -4,7 +4,11 @@
 //! `UNAVAILABLE`, they do not queue.
 
 use crate::{
-    RpcIdentity,
+    MAX_MESSAGE_BYTES, Method, RpcIdentity,
+    call::{
+        NotBegun,
+        link::{Ended, Link},
+    },
     connector::Connector,
     tuning::{
         BULK_CONNECTIONS, CONNECTION_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
@@ -12,6 +16,7 @@ use crate::{
     },
 };
 use ashlar_runtime::{Env, Tasks, sync};
+use bytes::Bytes;
 use hyper::rt::Executor;
 use std::{
     collections::BTreeMap,
@@ -20,6 +25,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 use tonic::{
     Request, Status,
@@ -59,6 +65,7 @@ struct Shared {
     env: Env,
     identity: RpcIdentity,
     channels: sync::Mutex<BTreeMap<(String, Class), Channel>>,
+    links: sync::Mutex<BTreeMap<String, Arc<Link>>>,
     next_bulk: AtomicU8,
 }
 
@@ -68,6 +75,7 @@ impl Peers {
             env,
             identity,
             channels: sync::Mutex::default(),
+            links: sync::Mutex::default(),
             next_bulk: AtomicU8::new(0),
         }))
     }
@@ -95,6 +103,43 @@ impl Peers {
         InterceptedService::new(self.channel(address, class), self.stamp())
     }
 
+    /// A small call, over the stream of the peer at `host:port`. [`never_sent`](crate::never_sent) says of a failed
+    /// one whether it surely was not carried out. Cancel-safe: dropped, the call is withdrawn, though it may have been
+    /// carried out.
+    pub async fn call(
+        &self,
+        address: &str,
+        method: Method,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, Status> {
+        if payload.len() > MAX_MESSAGE_BYTES {
+            let long = Status::out_of_range(format!("a call of {} bytes is too long", payload.len()));
+            return Err(NotBegun::NotSent.mark(long));
+        }
+        let mut payload = payload;
+        loop {
+            let link = self.link(address);
+            match link.call(method, payload, 0, limit).await {
+                Ok(result) => return result,
+                // It ended between the two lines; the next one is a new one.
+                Err(Ended(back)) => payload = back,
+            }
+        }
+    }
+
+    fn link(&self, address: &str) -> Arc<Link> {
+        let mut links = self.0.links.lock().unwrap_or_else(sync_poison);
+        if let Some(link) = links.get(address)
+            && !link.has_ended()
+        {
+            return Arc::clone(link);
+        }
+        let link = Arc::new(Link::open(&self.0.env, self.service(address, Class::Small)));
+        links.insert(address.to_owned(), Arc::clone(&link));
+        link
+    }
+
     /// The next bulk connection in turn.
     pub fn bulk(&self, address: &str) -> PeerService {
         self.service(address, Class::Bulk(self.0.next_bulk.fetch_add(1, Ordering::Relaxed)))
@@ -108,6 +153,7 @@ impl Peers {
     /// Forgets the connections to an address that nobody uses any more.
     pub fn forget(&self, address: &str) {
         self.0.channels.lock().unwrap_or_else(sync_poison).retain(|(known, _), _| known != address);
+        self.0.links.lock().unwrap_or_else(sync_poison).remove(address);
     }
 
     fn open(&self, address: &str) -> Channel {

@@ -1,22 +1,39 @@
 //! Which service answers a call, and who may call it.
 
 use crate::{
-    RpcIdentity,
+    CallHandler, MAX_MESSAGE_BYTES, RpcIdentity,
+    call::{CallTable, server::CallServer},
     deadline::{TIMEOUT_HEADER, parse},
     identity::{CLUSTER_HEADER, Caller, NODE_HEADER},
+    tuning::FRAME_HEAD_BYTES,
 };
-use ashlar_runtime::{Clock, ClockExt};
+use ashlar_proto::call::call_service_server::{CallServiceServer, SERVICE_NAME as CALLS};
+use ashlar_runtime::{ClockExt, Env};
 use ashlar_types::{ClusterId, NodeId};
 use http::{HeaderMap, Request, Response};
-use std::{collections::BTreeMap, convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap, convert::Infallible, fmt, future::Future, ops::RangeInclusive, pin::Pin, sync::Arc,
+};
+use tokio::sync::watch;
 use tonic::{Status, body::Body, server::NamedService};
 use tower_service::Service;
 
 type Reply = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// Services by their name. Cheap to clone.
+/// Services by their name, and handlers of small calls by their methods. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Routes(Arc<BTreeMap<&'static str, Route>>);
+pub struct Routes {
+    services: Arc<BTreeMap<&'static str, Route>>,
+    calls: CallTable,
+}
+
+/// What a call finds on the node that it reaches.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) env: Env,
+    pub(crate) identity: RpcIdentity,
+    pub(crate) closing: watch::Receiver<bool>,
+}
 
 #[derive(Clone)]
 struct Route {
@@ -69,10 +86,20 @@ impl Routes {
         self.insert(service, Access::Open)
     }
 
-    /// The services of both.
+    /// Has small calls of these methods answered by `handler`; they are for nodes of this cluster. Of ranges that
+    /// overlap, the first counts.
+    #[must_use]
+    pub fn calls(mut self, methods: RangeInclusive<u16>, handler: Arc<dyn CallHandler>) -> Self {
+        self.calls.add(methods, handler);
+        self
+    }
+
+    /// The services and small calls of both.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
-        Arc::make_mut(&mut self.0).extend(other.0.iter().map(|(name, route)| (*name, route.clone())));
+        let services = other.services.iter().map(|(name, route)| (*name, route.clone()));
+        Arc::make_mut(&mut self.services).extend(services);
+        self.calls.extend(&other.calls);
         self
     }
 
@@ -92,22 +119,20 @@ impl Routes {
                 }
             })
         });
-        Arc::make_mut(&mut self.0).insert(S::NAME, Route { access, call });
+        Arc::make_mut(&mut self.services).insert(S::NAME, Route { access, call });
         self
     }
 
-    pub(crate) async fn answer(
-        &self,
-        clock: Arc<dyn Clock>,
-        identity: &RpcIdentity,
-        mut request: Request<Body>,
-    ) -> Response<Body> {
+    pub(crate) async fn answer(&self, host: &Host, mut request: Request<Body>) -> Response<Body> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-        let Some(route) = self.0.get(service) else {
-            return Status::unimplemented("no such service").into_http();
+        let route = self.services.get(service);
+        let access = match route {
+            Some(route) => route.access,
+            None if service == CALLS => Access::Members,
+            None => return Status::unimplemented("no such service").into_http(),
         };
-        if route.access == Access::Members
-            && let Err(refusal) = check_cluster(identity, request.headers())
+        if access == Access::Members
+            && let Err(refusal) = check_cluster(&host.identity, request.headers())
         {
             tracing::warn!(path = request.uri().path(), reason = refusal.message(), "refused a call");
             return refusal.into_http();
@@ -116,14 +141,33 @@ impl Routes {
             request.extensions_mut().insert(Caller(caller));
         }
         let limit = request.headers().get(TIMEOUT_HEADER).and_then(|value| parse(value.to_str().ok()?));
-        let reply = (route.call)(request);
+        let reply = match route {
+            Some(route) => (route.call)(request),
+            None => self.serve_calls(host, request),
+        };
         match limit {
             None => reply.await,
-            Some(limit) => clock
+            Some(limit) => host
+                .env
+                .clock
                 .timeout(limit, reply)
                 .await
                 .unwrap_or_else(|elapsed| Status::deadline_exceeded(elapsed.to_string()).into_http()),
         }
+    }
+
+    fn serve_calls(&self, host: &Host, request: Request<Body>) -> Reply {
+        let server =
+            CallServer { env: host.env.clone(), table: self.calls.clone(), closing: host.closing.clone() };
+        let mut service = CallServiceServer::new(server)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES + FRAME_HEAD_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES + FRAME_HEAD_BYTES);
+        Box::pin(async move {
+            match service.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     Routes, RpcIdentity,
     connector::{ConnectError, resolve},
     peers::TaskExecutor,
+    routes::Host,
     tuning::{
         CONCURRENT_STREAMS, CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, FRAME_BYTES, KEEP_ALIVE_INTERVAL,
         KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
@@ -57,6 +58,7 @@ pub async fn serve(
 ) {
     let connections = TaskSet::new();
     let (closing, closed) = watch::channel(false);
+    let host = Host { env: env.clone(), identity, closing: closed };
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -66,13 +68,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((connection, _)) => {
-                let serving = serve_connection(
-                    env.clone(),
-                    connection,
-                    routes.clone(),
-                    identity.clone(),
-                    closed.clone(),
-                );
+                let serving = serve_connection(host.clone(), connection, routes.clone());
                 connections.push(env.tasks.spawn("rpc-server", serving));
             }
             Err(error) => {
@@ -89,19 +85,14 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(
-    env: Env,
-    connection: Box<dyn Connection>,
-    routes: Routes,
-    identity: RpcIdentity,
-    mut closed: watch::Receiver<bool>,
-) {
-    let clock = std::sync::Arc::clone(&env.clock);
+async fn serve_connection(host: Host, connection: Box<dyn Connection>, routes: Routes) {
+    let tasks = host.env.tasks.clone();
+    let mut closed = host.closing.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (clock, identity, routes) = (clock.clone(), identity.clone(), routes.clone());
-        async move { Ok::<_, Infallible>(routes.answer(clock, &identity, request.map(Body::new)).await) }
+        let (host, routes) = (host.clone(), routes.clone());
+        async move { Ok::<_, Infallible>(routes.answer(&host, request.map(Body::new)).await) }
     });
-    let serving = http2::Builder::new(TaskExecutor(env.tasks.clone()))
+    let serving = http2::Builder::new(TaskExecutor(tasks))
         .timer(TokioTimer::new())
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -27,3 +27,6 @@ pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// The largest message that services and clients should accept: a batch of log entries with inline objects.
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Room beside the payload in a frame of a small call: ids, limits and the text of a status.
+pub(crate) const FRAME_HEAD_BYTES: usize = 4096;

@@ -1,7 +1,5 @@
-//! Calls over loopback, through a generated service.
-
-#![allow(clippy::unwrap_used, reason = "a failed step of a test is its failure")]
-
+//! Calls through a generated service.
+use crate::loopback::{LIMIT, OURS, start};
 use ashlar_proto::metadata::{
     GroupReply, ProbeReply, ProbeRequest, ProposeRequest, QueryRequest, RaftReply, RaftRequest,
     SnapshotPiece,
@@ -9,15 +7,11 @@ use ashlar_proto::metadata::{
     metadata_service_server::{MetadataService, MetadataServiceServer},
 };
 use ashlar_rpc::{Caller, Class, Peers, Routes, RpcIdentity, bind, call_timeout, never_sent, request, serve};
-use ashlar_runtime::{Env, TaskHandle};
+use ashlar_runtime::Env;
 use ashlar_types::{ClusterId, NodeId};
 use bytes::Bytes;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status, Streaming};
-
-const LIMIT: Duration = Duration::from_secs(10);
-const OURS: ClusterId = ClusterId(0xa5);
 
 /// Answers a Raft message with its payload, a snapshot with its length, a query with its caller, and no proposal.
 struct Echo;
@@ -52,25 +46,6 @@ impl MetadataService for Echo {
         let caller = request.extensions().get::<Caller>().map_or(0, |caller| u64::from(caller.0.0));
         Ok(Response::new(GroupReply { reply: None, write_epoch: caller }))
     }
-}
-
-struct Server {
-    address: String,
-    stop: oneshot::Sender<()>,
-    task: TaskHandle,
-}
-
-async fn start(env: &Env, routes: Routes, identity: RpcIdentity) -> Server {
-    let listener = bind(env, "127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (stop, stopped) = oneshot::channel();
-    let task = {
-        let env = env.clone();
-        env.clone().tasks.spawn("server", async move {
-            serve(&env, listener, routes, identity, async { drop(stopped.await) }).await;
-        })
-    };
-    Server { address, stop, task }
 }
 
 fn members() -> Routes {
