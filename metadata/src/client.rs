@@ -1,15 +1,17 @@
 //! Proposals and linearizable queries from this node to any group, wherever its leader is.
 //!
-//! A call goes to the leader that answered last, follows hints of others, and otherwise tries the group's replicas
-//! in turn with short pauses, until it has an answer or its deadline is over. A proposal keeps its request id over all
-//! attempts, so the group applies it at most once; whether some attempt may have reached a leader decides between
-//! `Ambiguous` and `Unavailable`.
+//! A proposal goes to the leader that answered last, a query to this node's own replica; both follow hints and
+//! otherwise try the group's replicas in turn (see `ask`), until there is an answer or the deadline is over. A
+//! proposal keeps its request id over all attempts, so the group applies it at most once; whether some attempt may
+//! have reached a leader decides between `Ambiguous` and `Unavailable`.
 
+mod ask;
 mod attempt;
+mod turn;
 
 use crate::{
     MetadataApi, MetadataError,
-    command::{Command, Outcome},
+    command::{Command, Outcome, Refusal},
     node::MetadataNode,
     query::{Answer, Query},
 };
@@ -17,7 +19,7 @@ use ashlar_placement::ClusterMap;
 use ashlar_runtime::{Env, RngExt, sync::Mutex};
 use ashlar_types::{GroupId, NodeId, RequestId, SessionId, WriteEpoch};
 use async_trait::async_trait;
-use attempt::{Ask, AskPropose, AskQuery, Tried, attempt};
+use attempt::{Ask, AskPropose, AskQuery};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -28,16 +30,11 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// An attempt without an answer is given up for the next replica: longer than an election, so that it is rarely in
-/// vain.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(2);
-/// Pause between attempts: random in this range, so that many callers do not come in step.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Hints followed without a pause: two nodes that name each other must not spin.
-const HINTS_IN_A_ROW: u32 = 2;
 /// For the write epoch that `begin` needs.
 const BEGIN_LIMIT: Duration = Duration::from_secs(10);
+/// A write epoch heard longer ago is asked for again. Any answer of the group renews it; a gateway that was idle or
+/// suspended must not begin under an epoch that has expired meanwhile.
+const EPOCH_FRESH: Duration = Duration::from_secs(60);
 
 /// Cheap to share; all clones of the `Arc` are one session.
 #[derive(Debug)]
@@ -56,7 +53,16 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     leader: Option<NodeId>,
-    write_epoch: Option<WriteEpoch>,
+    write_epoch: Option<Heard>,
+    /// Since when no node of the group could answer, by the monotonic clock.
+    silent_since: Option<Duration>,
+}
+
+/// A write epoch, and when the group last told it.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    epoch: WriteEpoch,
+    at: Duration,
 }
 
 impl MetadataClient {
@@ -80,8 +86,10 @@ impl MetadataApi for MetadataClient {
     }
 
     async fn begin(&self, group: GroupId) -> Result<RequestId, MetadataError> {
-        let write_epoch = match self.0.known(group).write_epoch {
-            Some(epoch) => epoch,
+        let now = self.0.env().clock.monotonic();
+        let known = self.0.known(group).write_epoch;
+        let write_epoch = match known.filter(|heard| now.saturating_sub(heard.at) < EPOCH_FRESH) {
+            Some(heard) => heard.epoch,
             None => {
                 let answer = self.query(group, Query::GroupState, BEGIN_LIMIT).await?;
                 let Answer::GroupState(state) = answer else {
@@ -111,7 +119,7 @@ impl MetadataApi for MetadataClient {
         self.0.env().tasks.spawn("metadata-propose", task).detach();
         let gone = MetadataError::Ambiguous { group };
         let outcome = answered.await.map_err(|_| gone)??;
-        if outcome == Err(crate::command::Refusal::Expired) {
+        if outcome == Err(Refusal::Expired) {
             self.0.learn(group, |known| known.write_epoch = None);
         }
         Ok(outcome)
@@ -135,69 +143,15 @@ impl Inner {
         change(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(group).or_default());
     }
 
-    /// Cancel-safe for queries; a dropped proposal may or may not be applied.
-    async fn ask<A: Ask>(&self, group: GroupId, ask: A, limit: Duration) -> Result<A::Answer, MetadataError> {
-        let clock = &self.env().clock;
-        let deadline = clock.monotonic() + limit;
-        let mut turn = self.env().rng.below(u64::from(u16::MAX));
-        let mut hint = self.known(group).leader;
-        let mut hints = 0;
-        let mut maybe_done = false;
-        let mut reason = "no node of the group is known";
-        loop {
-            let left = deadline.saturating_sub(clock.monotonic());
-            if left.is_zero() {
-                break;
+    fn answered<A: Ask>(&self, group: GroupId, target: NodeId, write_epoch: WriteEpoch) {
+        let at = self.env().clock.monotonic();
+        self.learn(group, |known| {
+            if A::CHANGES {
+                known.leader = Some(target);
             }
-            let target = hint.take().or_else(|| self.candidate(group, &mut turn));
-            if let Some(target) = target {
-                match attempt(&ask, &self.node, group, target, left.min(ATTEMPT_LIMIT)).await {
-                    Tried::Done { value, write_epoch } => {
-                        self.learn(group, |known| {
-                            known.leader = Some(target);
-                            known.write_epoch = known.write_epoch.max(Some(write_epoch));
-                        });
-                        return Ok(value);
-                    }
-                    Tried::NotLeader(leader) => {
-                        reason = "the group has no leader";
-                        hint = leader.filter(|leader| *leader != target);
-                        self.learn(group, |known| known.leader = hint);
-                        if hint.is_some() && hints < HINTS_IN_A_ROW {
-                            hints += 1;
-                            continue;
-                        }
-                    }
-                    Tried::NotSent => {
-                        reason = "the group's leader cannot be reached";
-                        self.learn(group, |known| known.leader = None);
-                    }
-                    Tried::Unknown => {
-                        reason = "the group's leader does not answer";
-                        maybe_done = true;
-                        self.learn(group, |known| known.leader = None);
-                    }
-                    Tried::Malformed => return Err(MetadataError::Failed("a reply could not be read")),
-                }
-            }
-            hints = 0;
-            let spread = u64::try_from((PAUSE_MAX - PAUSE_MIN).as_millis()).unwrap_or(0);
-            let pause = PAUSE_MIN + Duration::from_millis(self.env().rng.below(spread));
-            clock.sleep(pause.min(deadline.saturating_sub(clock.monotonic()))).await;
-        }
-        Err(if maybe_done && A::CHANGES {
-            MetadataError::Ambiguous { group }
-        } else {
-            MetadataError::Unavailable { group, reason }
-        })
-    }
-
-    /// The next voter in turn.
-    fn candidate(&self, group: GroupId, turn: &mut u64) -> Option<NodeId> {
-        let map = Arc::clone(&self.map.borrow());
-        let voters = &map.groups.get(&group)?.voters;
-        let place = turn.checked_rem(u64::try_from(voters.len()).ok()?)?;
-        *turn += 1;
-        voters.get(usize::try_from(place).ok()?).map(|voter| voter.node)
+            known.silent_since = None;
+            let epoch = known.write_epoch.map_or(write_epoch, |heard| heard.epoch.max(write_epoch));
+            known.write_epoch = Some(Heard { epoch, at });
+        });
     }
 }

@@ -58,6 +58,9 @@ pub struct MetadataConfig {
     /// A leader that is not the first listed voter on a node in service hands over to that one, at most this often.
     /// Default 30 s: leaders spread again after a restart, and a flapping node costs little.
     pub balance_interval: Duration,
+    /// A group that named no leader for so long is given up before a caller's deadline. Default 4 s: twice what two
+    /// elections in a row take.
+    pub patience: Duration,
     /// Engine of the tables. Default fjall.
     pub open_kv: OpenKv,
     /// Threads for applies and log reads, and for queries that scan. Default 2 each.
@@ -73,6 +76,7 @@ impl MetadataConfig {
             reconcile_interval: Duration::from_millis(500),
             write_epoch: Duration::from_secs(600),
             balance_interval: Duration::from_secs(30),
+            patience: Duration::from_secs(4),
             open_kv: Arc::new(
                 |dir| Ok(Arc::new(FjallKv::open(dir, FjallOptions::default())?) as Arc<dyn Kv>),
             ),
@@ -270,10 +274,14 @@ impl MetadataNode {
                 Ok(Ok(Done::Map(_))) => return Ok(()),
                 Ok(_) => return Err(StartError::AlreadyFormed(self.map.borrow().cluster)),
                 // The only voter elects itself within the election timeout.
-                Err(Refused::NotLeader(_)) if self.shared.env.clock.monotonic() < deadline => {
+                Err(Refused::NotLeader(_) | Refused::Busy)
+                    if self.shared.env.clock.monotonic() < deadline =>
+                {
                     self.shared.env.clock.sleep(FORM_POLL).await;
                 }
-                Err(Refused::NotLeader(_)) => return Err(StartError::Form("there is no leader")),
+                Err(Refused::NotLeader(_) | Refused::Busy) => {
+                    return Err(StartError::Form("there is no leader"));
+                }
                 Err(Refused::Unknown(reason)) => return Err(StartError::Form(reason)),
             }
         }
@@ -376,6 +384,10 @@ impl MetadataNode {
 
     pub fn peers(&self) -> &Peers {
         &self.shared.peers
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.config.patience
     }
 
     pub(crate) fn replica(&self, group: GroupId) -> Option<Arc<Replica>> {

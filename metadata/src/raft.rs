@@ -1,11 +1,12 @@
 //! Raft: the only module that knows openraft.
 //!
 //! Owns the types that openraft is made for (`types`), how its messages travel (`network`), how committed entries
-//! reach the tables (`machine`), and one replica of one group as the rest of the crate sees it (`replica`). The log
-//! beneath it is [`crate::log`].
+//! reach the tables (`machine`), how readers learn that the tables are recent enough (`read`), and one replica of one
+//! group as the rest of the crate sees it (`replica`). The log beneath it is [`crate::log`].
 
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod read;
 pub(crate) mod replica;
 mod settings;
 pub(crate) mod spool;

@@ -15,7 +15,8 @@ use crate::{
 };
 use ashlar_proto::metadata::{
     GroupReply, NotLeader, ProbeReply, ProbeRequest, ProposeRequest, QueryRequest, RaftKind, RaftReply,
-    RaftRequest, SnapshotPiece, group_reply::Reply, metadata_service_server::MetadataService,
+    RaftRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece, group_reply::Reply,
+    metadata_service_server::MetadataService,
 };
 use ashlar_types::{GroupId, RequestId};
 use bytes::Bytes;
@@ -103,6 +104,22 @@ impl MetadataService for Service {
         reply(&replica, answer)
     }
 
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexReply>, Status> {
+        let ReadIndexRequest { group, target } = request.into_inner();
+        let reply = match self.target(group, target)?.read_index().await {
+            Ok(index) => ReadIndexReply { index: Some(index), leader_node: 0 },
+            Err(Refused::NotLeader(leader)) => {
+                ReadIndexReply { index: None, leader_node: leader.map_or(0, |leader| leader.0) }
+            }
+            Err(Refused::Busy) => return Err(Status::resource_exhausted("too many wait for an index")),
+            Err(Refused::Unknown(reason)) => return Err(Status::aborted(reason)),
+        };
+        Ok(Response::new(reply))
+    }
+
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         let ProbeRequest { group, target, asker } = request.into_inner();
         let replica = self.target(group, target)?;
@@ -127,6 +144,7 @@ fn reply<T: Serialize>(
             let leader_node = leader.map_or(0, |leader| leader.0);
             Reply::NotLeader(NotLeader { leader_node, no_replica: false })
         }
+        Err(Refused::Busy) => return Err(Status::resource_exhausted("too much waits in the group")),
         Err(Refused::Unknown(reason)) => return Err(Status::aborted(reason)),
     };
     Ok(Response::new(GroupReply { reply: Some(reply), write_epoch }))

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 /// What came of a try.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) enum Tried<T> {
     NotLeader(Option<NodeId>),
     /// Surely nothing was done.
     NotSent,
+    /// Surely nothing was done: the node has enough to do.
+    Busy,
     /// No answer: a proposal may have been applied or may be yet.
     Unknown,
     /// The node answers with something else than was asked for.
@@ -133,6 +135,7 @@ pub(super) async fn attempt<A: Ask>(
         return match node.env().clock.timeout(limit, ask.here(&replica)).await {
             Ok(Ok(value)) => Tried::Done { value, write_epoch: replica.state().group_state().write_epoch },
             Ok(Err(Refused::NotLeader(leader))) => Tried::NotLeader(leader),
+            Ok(Err(Refused::Busy)) => Tried::Busy,
             Ok(Err(Refused::Unknown(_))) | Err(_) => Tried::Unknown,
         };
     }
@@ -145,6 +148,7 @@ pub(super) async fn attempt<A: Ask>(
     match call_timeout(&*node.env().clock, limit, call).await {
         Ok(reply) => take_apart(reply),
         Err(status) if never_sent(&status) => Tried::NotSent,
+        Err(status) if status.code() == Code::ResourceExhausted => Tried::Busy,
         Err(_) => Tried::Unknown,
     }
 }

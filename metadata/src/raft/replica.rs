@@ -6,6 +6,7 @@
 use super::{
     machine::{Machine, OnChange, SnapshotData},
     network::{AddressBook, Network, SnapshotHead},
+    read::{Reads, Seat},
     settings::RaftSettings,
     spool::Spool,
     types::{RaftTypes, Runtime, replica},
@@ -15,7 +16,6 @@ use crate::{
     encoding::{decode, encode},
     kv::{Kv, KvError},
     log::{LogError, LogOptions, LogStore},
-    query::{Answer, Query},
     state::{StateError, StateMachine},
 };
 use ashlar_proto::metadata::RaftKind;
@@ -23,9 +23,9 @@ use ashlar_rpc::Peers;
 use ashlar_runtime::{Env, Pool, RngExt};
 use ashlar_types::{GroupId, NodeId, ReplicaId, RequestId, Timestamp};
 use openraft::{
-    ChangeMembers, EmptyNode, Raft, ReadPolicy, ServerState, Snapshot,
+    ChangeMembers, EmptyNode, Raft, ServerState, Snapshot,
     async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, ForwardToLeader, InitializeError, LinearizableReadError, RaftError},
+    errors::{ClientWriteError, ForwardToLeader, InitializeError, RaftError},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -88,6 +88,8 @@ pub enum ReplicaError {
 pub(crate) enum Refused {
     /// Surely nothing was done.
     NotLeader(Option<NodeId>),
+    /// Surely nothing was done: too much waits here already.
+    Busy,
     /// The replica failed or lost its place meanwhile; a proposal may have been or yet be applied.
     Unknown(&'static str),
 }
@@ -131,10 +133,11 @@ pub(crate) enum MemberChange {
 pub(crate) struct Replica {
     pub(crate) group: GroupId,
     pub(crate) id: ReplicaId,
-    raft: Raft<RaftTypes, Machine>,
-    state: Arc<StateMachine>,
+    pub(super) raft: Raft<RaftTypes, Machine>,
+    pub(super) state: Arc<StateMachine>,
     log: LogStore,
-    shared: Shared,
+    pub(super) shared: Shared,
+    pub(super) reads: Reads,
     dir: PathBuf,
     last_stamp: AtomicU64,
     /// Places for proposals under way.
@@ -167,7 +170,16 @@ impl Replica {
             .await
             .map_err(|error| ReplicaError::Raft(error.to_string()))?;
         let proposals = Semaphore::new(PROPOSALS);
-        Ok(Self { group, id, raft, state, log, shared, dir, last_stamp: AtomicU64::new(0), proposals })
+        let seat = Seat {
+            group,
+            id,
+            raft: raft.clone(),
+            env: shared.env.clone(),
+            peers: shared.peers.clone(),
+            book: shared.book.clone(),
+        };
+        let reads = Reads::start(&shared.env, seat);
+        Ok(Self { group, id, raft, state, log, shared, reads, dir, last_stamp: AtomicU64::new(0), proposals })
     }
 
     pub(crate) fn state(&self) -> &StateMachine {
@@ -235,37 +247,8 @@ impl Replica {
         Timestamp(self.last_stamp.fetch_max(now.0, Ordering::Relaxed).max(now.0))
     }
 
-    /// Leader only: linearizable.
-    pub(crate) async fn query(&self, query: Query) -> Result<Answer, Refused> {
-        if let Some(refused) = self.not_leader() {
-            return Err(refused);
-        }
-        match self.scoped(self.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
-            Ok(_) => {}
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => return Err(forward(&to)),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                return Err(Refused::NotLeader(None));
-            }
-            Err(RaftError::Fatal(_)) => return Err(Refused::Unknown("the replica failed")),
-        }
-        let answer = if scans(&query) {
-            let state = Arc::clone(&self.state);
-            self.shared.query_pool.run(move || state.query(&query)).await
-        } else {
-            Ok(self.state.query(&query))
-        };
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                tracing::error!(group = %self.group, %error, "a query failed in the engine");
-                Err(Refused::Unknown("the tables could not be read"))
-            }
-            Err(_) => Err(Refused::Unknown("the node shuts down")),
-        }
-    }
-
     /// Openraft queues for the leader; asking it first spares the round trip.
-    fn not_leader(&self) -> Option<Refused> {
+    pub(super) fn not_leader(&self) -> Option<Refused> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leads = metrics.state == ServerState::Leader;
@@ -424,6 +407,7 @@ impl Replica {
 
     /// Stops without flushing the tables, as a crash would.
     pub(crate) async fn halt(&self) {
+        self.reads.stop();
         if self.scoped(self.raft.shutdown()).await.is_err() {
             tracing::warn!(group = %self.group, "Raft had ended with a panic");
         }
@@ -440,7 +424,7 @@ const HAND_OVER_ENTRIES: u64 = 16;
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 const RELEASE_POLL: Duration = Duration::from_millis(5);
 
-fn forward(to: &ForwardToLeader<RaftTypes>) -> Refused {
+pub(super) fn forward(to: &ForwardToLeader<RaftTypes>) -> Refused {
     Refused::NotLeader(to.leader_id.map(|leader| replica(leader).node))
 }
 
@@ -462,27 +446,4 @@ fn open_parts(
     });
     let log = LogStore::open(&shared.env, shared.apply_pool.clone(), dir, shared.log, before_purge)?;
     Ok((state, machine, log))
-}
-
-/// Whether answering may read many rows.
-fn scans(query: &Query) -> bool {
-    match query {
-        Query::Map
-        | Query::Bucket { .. }
-        | Query::AccessKey { .. }
-        | Query::BucketState { .. }
-        | Query::Version { .. }
-        | Query::Upload { .. }
-        | Query::Counters { .. }
-        | Query::GroupState => false,
-        Query::Buckets { .. }
-        | Query::BucketRows
-        | Query::Users
-        | Query::List { .. }
-        | Query::Versions { .. }
-        | Query::Uploads { .. }
-        | Query::Parts { .. }
-        | Query::Garbage { .. }
-        | Query::Repairs { .. } => true,
-    }
 }

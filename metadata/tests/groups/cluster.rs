@@ -66,6 +66,8 @@ impl Member {
         let peers = Peers::new(env.clone(), identity.clone());
         let mut config = MetadataConfig::new(dir.to_owned());
         config.reconcile_interval = Duration::from_millis(50);
+        // Steps of these stories wait for elections on busy machines.
+        config.patience = LIMIT;
         tune(&mut config);
         let node = MetadataNode::start(config, env.clone(), peers).await.unwrap();
         let listener = bind(&env, address).await.unwrap();
