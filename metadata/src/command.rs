@@ -33,6 +33,11 @@ pub enum Command {
     },
     /// Any group: read by a leader that wants to know that it can still commit.
     Nothing,
+    /// Any group: every replica keeps the digests that its tables have at this entry, to be compared with those of the
+    /// others. Marks count up; one that is not greater than the last is passed over, so that a mark names one entry.
+    DigestMark {
+        mark: u64,
+    },
 }
 
 /// Group 0: the map, the bucket directory, identities.

@@ -27,11 +27,13 @@ pub use self::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
 /// The tables of a group. The number is the first byte of every stored key and a part of the format; those that
 /// are free were given to tables that this version does not write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 #[repr(u8)]
 pub enum Table {
     /// Last applied position, clock, write epoch, counters of the group.
@@ -106,6 +108,25 @@ impl Table {
 
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.number() == number)
+    }
+}
+
+impl From<Table> for u8 {
+    fn from(table: Table) -> Self {
+        table.number()
+    }
+}
+
+/// A number that no table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no table {0}")]
+pub struct UnknownTable(pub u8);
+
+impl TryFrom<u8> for Table {
+    type Error = UnknownTable;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::from_number(number).ok_or(UnknownTable(number))
     }
 }
 

@@ -5,7 +5,8 @@
 //! however the entries were cut into batches.
 //!
 //! One file a step: `apply` dispatches and remembers outcomes, `put`, `delete`, `upload`, `complete`, `bucket`,
-//! `repair`, `garbage` change partitions, `system`, `join`, `directory` change group 0; `query` and `listing` read.
+//! `repair`, `garbage` change partitions, `system`, `join`, `directory` change group 0; `query` and `listing` read;
+//! `digest` and `install` compare and replace replicas.
 //!
 //! Invariants (`verify` checks them in tests):
 //!  - counters equal a recount;
@@ -19,6 +20,7 @@ mod bucket;
 mod checksum;
 mod complete;
 mod delete;
+mod digest;
 mod directory;
 mod garbage;
 mod install;
@@ -34,10 +36,13 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use self::install::{InstallError, StateSnapshot};
+pub use self::{
+    digest::{Marked, Rescan, RescanStep, TableDigest},
+    install::{InstallError, StateSnapshot},
+};
 pub use crate::tables::record::FLOOR_DISTANCE;
 
-use self::{apply::Apply, overlay::Overlay, query::Reader};
+use self::{apply::Apply, digest::Digests, overlay::Overlay, query::Reader};
 use crate::{
     command::{Entry, Outcome},
     encoding::{self, DecodeError},
@@ -66,6 +71,8 @@ pub struct StateMachine {
 struct Cached {
     group: GroupRecord,
     map: Option<Arc<ClusterMap>>,
+    digests: Digests,
+    mark: Option<Marked>,
 }
 
 /// The replica cannot go on. Every one is final: restart it from what is durable, or from a snapshot.
@@ -103,15 +110,9 @@ impl StateMachine {
     /// the membership), in one atomic batch. Not durable before `persist`: the log repeats what is lost.
     pub fn apply(&self, entries: &[Entry], position: &[u8]) -> Result<Vec<Outcome>, StateError> {
         self.change(|cached| {
-            let mut apply = Apply::new(self.group, Overlay::new(&*self.kv), cached.group.clone());
+            let mut apply = Apply::new(self.group, Overlay::new(&*self.kv), cached);
             let outcomes = entries.iter().map(|entry| apply.entry(entry)).collect::<Result<_, _>>()?;
-            let (mut tables, group, map) = apply.finish();
-            tables.put(Table::Meta, tables::POSITION.to_vec(), position.to_vec());
-            self.kv.write(tables.into_batch())?;
-            cached.group = group;
-            if let Some(map) = map {
-                cached.map = Some(Arc::new(map));
-            }
+            self.kv.write(apply.finish(position, cached)?)?;
             Ok(outcomes)
         })
     }
@@ -171,6 +172,8 @@ impl Cached {
         Ok(Self {
             group: record(kv, Table::Meta, tables::GROUP)?.unwrap_or_else(|| GroupRecord::new(group)),
             map: record::<ClusterMap>(kv, Table::Map, tables::MAP)?.map(Arc::new),
+            digests: digest::stored(kv)?,
+            mark: Self::marked(kv)?,
         })
     }
 }

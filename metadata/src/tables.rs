@@ -20,6 +20,10 @@ use crate::command::GarbageId;
 /// Rows of [`Table::Meta`](crate::kv::Table::Meta).
 pub const POSITION: &[u8] = b"position";
 pub const GROUP: &[u8] = b"group";
+/// Digests of all tables as they are.
+pub const DIGESTS: &[u8] = b"digests";
+/// Those of the last `DigestMark`.
+pub const MARK: &[u8] = b"mark";
 /// The only row of [`Table::Map`](crate::kv::Table::Map).
 pub const MAP: &[u8] = b"map";
 

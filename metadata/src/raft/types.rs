@@ -41,6 +41,7 @@ impl fmt::Display for Entry {
         f.write_str(match &self.command {
             Command::Nothing => "nothing",
             Command::AdvanceWriteEpoch { .. } => "advance write epoch",
+            Command::DigestMark { .. } => "digest mark",
             Command::System(command) => match command {
                 SystemCommand::Form { .. } => "form",
                 SystemCommand::UpdateMap { .. } => "update map",

@@ -1,15 +1,23 @@
 //! One entry: recognises retries, dispatches, collects garbage, forgets what is old.
 
-use super::{StateError, decode, for_each, overlay::Overlay, record};
+use super::{
+    Cached, StateError, decode,
+    digest::{Digests, Marked},
+    for_each,
+    overlay::Overlay,
+    record,
+};
 use crate::{
     command::{Command, Done, Entry, Outcome, PartitionCommand, Refusal, SystemCommand},
-    kv::{KeyRange, Table},
+    encoding,
+    kv::{Batch, KeyRange, KvError, Table},
     tables::{
         self,
         record::{BucketRecord, CounterRecord, GroupRecord},
     },
 };
 use ashlar_placement::ClusterMap;
+use ashlar_runtime::sync::Arc;
 use ashlar_types::{Blob, BucketId, GroupId, RequestId, Timestamp, WriteEpoch};
 use serde::{Serialize, de::DeserializeOwned};
 use std::ops::ControlFlow;
@@ -26,6 +34,10 @@ pub(super) struct Apply<'a> {
     pub(super) group: GroupRecord,
     /// The cluster map, if it was changed.
     pub(super) map: Option<ClusterMap>,
+    /// Of the tables below the overlay.
+    digests: Digests,
+    /// The last one.
+    mark: Option<Marked>,
     /// What the present entry made garbage.
     pub(super) garbage: Vec<Blob>,
 }
@@ -42,6 +54,12 @@ impl From<Refusal> for Halt {
     }
 }
 
+impl From<KvError> for Halt {
+    fn from(error: KvError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 impl From<StateError> for Halt {
     fn from(error: StateError) -> Self {
         Self::Failed(error)
@@ -51,17 +69,38 @@ impl From<StateError> for Halt {
 pub(super) type Applied<T = Done> = Result<T, Halt>;
 
 impl<'a> Apply<'a> {
-    pub(super) fn new(id: GroupId, tables: Overlay<'a>, group: GroupRecord) -> Self {
-        Self { id, tables, group, map: None, garbage: Vec::new() }
+    pub(super) fn new(id: GroupId, tables: Overlay<'a>, cached: &Cached) -> Self {
+        let Cached { group, map: _, digests, mark } = cached.clone();
+        Self { id, tables, group, map: None, digests, mark, garbage: Vec::new() }
     }
 
-    /// The changed tables, and what is cached of them.
-    pub(super) fn finish(mut self) -> (Overlay<'a>, GroupRecord, Option<ClusterMap>) {
+    /// The changes, as one batch, with the position they lead to; and what is cached of them.
+    pub(super) fn finish(mut self, position: &[u8], cached: &mut Cached) -> Result<Batch, StateError> {
+        self.put_held();
+        self.tables.put(Table::Meta, tables::POSITION.to_vec(), position.to_vec());
+        let (mut batch, digests) = self.tables.into_batch(&self.digests)?;
+        batch.put(Table::Meta, tables::DIGESTS, encoding::encode(&digests));
+        let map = self.map.map(Arc::new).or_else(|| cached.map.take());
+        *cached = Cached { group: self.group, map, digests, mark: self.mark };
+        Ok(batch)
+    }
+
+    /// Rows that are held outside the overlay while entries are applied.
+    fn put_held(&mut self) {
         self.tables.put_record(Table::Meta, tables::GROUP.to_vec(), &self.group);
         if let Some(map) = &self.map {
             self.tables.put_record(Table::Map, tables::MAP.to_vec(), map);
         }
-        (self.tables, self.group, self.map)
+    }
+
+    fn mark_digests(&mut self, mark: u64) -> Applied {
+        if self.mark.as_ref().is_none_or(|last| last.mark < mark) {
+            self.put_held();
+            let marked = self.tables.digests(&self.digests)?.marked(mark);
+            self.tables.put_record(Table::Meta, tables::MARK.to_vec(), &marked);
+            self.mark = Some(marked);
+        }
+        Ok(Done::Nothing)
     }
 
     pub(super) fn entry(&mut self, entry: &Entry) -> Result<Outcome, StateError> {
@@ -88,7 +127,9 @@ impl<'a> Apply<'a> {
         }
         let limit = match entry.command {
             Command::AdvanceWriteEpoch { .. } => PRUNED_PER_EPOCH,
-            Command::System(_) | Command::Partition(_) | Command::Nothing => PRUNED_PER_ENTRY,
+            Command::System(_) | Command::Partition(_) | Command::Nothing | Command::DigestMark { .. } => {
+                PRUNED_PER_ENTRY
+            }
         };
         self.prune(limit)?;
         Ok(outcome)
@@ -106,6 +147,7 @@ impl<'a> Apply<'a> {
                 Ok(Done::WriteEpoch(self.group.write_epoch))
             }
             Command::Nothing => Ok(Done::Nothing),
+            Command::DigestMark { mark } => self.mark_digests(*mark),
         }
     }
 
@@ -276,9 +318,11 @@ fn blobs_of(command: &Command) -> impl Iterator<Item = &Blob> {
     let content = match command {
         Command::Partition(PartitionCommand::PutVersion(put)) => Some(&put.content),
         Command::Partition(PartitionCommand::PutPart(part)) => Some(&part.content),
-        Command::Partition(_) | Command::System(_) | Command::AdvanceWriteEpoch { .. } | Command::Nothing => {
-            None
-        }
+        Command::Partition(_)
+        | Command::System(_)
+        | Command::AdvanceWriteEpoch { .. }
+        | Command::Nothing
+        | Command::DigestMark { .. } => None,
     };
     content.into_iter().flat_map(|content| content.manifest.blobs())
 }

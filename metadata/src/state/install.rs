@@ -10,9 +10,9 @@
 //! An install loads a replacement beside the state in use and takes its place only when the end piece agrees: a
 //! stream that ends early, or a crash, changes nothing.
 
-use super::{Cached, StateError, StateMachine};
+use super::{Cached, StateError, StateMachine, decode, digest::Digests};
 use crate::{
-    kv::{Batch, Direction, KeyRange, KvRead, Table},
+    kv::{Batch, Change, Direction, KeyRange, KvRead, Table},
     tables,
 };
 use bytes::Bytes;
@@ -49,6 +49,9 @@ pub enum InstallError<E> {
     Truncated,
     #[error("the snapshot does not match its digest")]
     BadDigest,
+    /// The sender's rows are not what it applied: they changed at rest, and must not spread.
+    #[error("rows of {tables:?} in the snapshot are not those that its digests were kept of")]
+    RowsDiffer { tables: Vec<Table> },
     #[error(transparent)]
     State(StateError),
 }
@@ -92,6 +95,7 @@ impl StateMachine {
         let mut replacement = self.kv.replace()?;
         let mut digest = blake3::Hasher::new();
         let mut rows = 0;
+        let (mut kept, mut found) = (None, Digests::default());
         loop {
             let piece = match pieces.next() {
                 None => return Ok(Some(InstallError::Truncated)),
@@ -103,11 +107,24 @@ impl StateMachine {
                     let Some(batch) = parse_rows(body) else { return Ok(Some(InstallError::Malformed)) };
                     rows += batch.changes.len() as u64;
                     digest.update(&piece);
+                    for Change { table, key, value } in &batch.changes {
+                        found.add(*table, key, value.as_deref().unwrap_or_default());
+                        if (*table, key.as_ref()) == (Table::Meta, tables::DIGESTS) {
+                            kept = value.clone();
+                        }
+                    }
                     replacement.write(batch)?;
                 }
                 [FORMAT_VERSION, END, body @ ..] => {
                     if body != end_body(rows, &digest) {
                         return Ok(Some(InstallError::BadDigest));
+                    }
+                    if let Some(kept) = kept {
+                        let kept: Digests = decode(Table::Meta, &kept)?;
+                        let tables = kept.difference(&found);
+                        if !tables.is_empty() {
+                            return Ok(Some(InstallError::RowsDiffer { tables }));
+                        }
                     }
                     replacement.commit()?;
                     return Ok(None);

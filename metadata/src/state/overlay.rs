@@ -2,22 +2,29 @@
 //!
 //! Entries of one batch see each other's changes, and the batch names each row once, with its last value.
 
+use super::digest::Digests;
 use crate::{
     encoding,
     kv::{Batch, Change, Direction, KeyRange, Kv, KvError, KvRead, Table, Visit},
 };
+use ashlar_runtime::sync::Mutex;
 use bytes::Bytes;
 use serde::Serialize;
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::PoisonError};
 
 pub(super) struct Overlay<'a> {
     below: &'a dyn Kv,
-    changes: BTreeMap<Table, BTreeMap<Bytes, Option<Bytes>>>,
+    changes: Rows,
+    /// Rows below that were asked for: entries of one batch ask for the same ones, and each changed row is asked for
+    /// once more in the end.
+    read: Mutex<Rows>,
 }
+
+type Rows = BTreeMap<Table, BTreeMap<Bytes, Option<Bytes>>>;
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(below: &'a dyn Kv) -> Self {
-        Self { below, changes: BTreeMap::new() }
+        Self { below, changes: Rows::new(), read: Mutex::default() }
     }
 
     pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: impl Into<Bytes>) {
@@ -32,12 +39,51 @@ impl<'a> Overlay<'a> {
         self.changes.entry(table).or_default().insert(key.into(), None);
     }
 
-    pub(super) fn into_batch(self) -> Batch {
-        let changes = self
-            .changes
-            .into_iter()
-            .flat_map(|(table, rows)| rows.into_iter().map(move |(key, value)| Change { table, key, value }));
-        Batch { changes: changes.collect() }
+    /// The digests of the tables as they are now; `below` are those without the changes.
+    pub(super) fn digests(&self, below: &Digests) -> Result<Digests, KvError> {
+        let mut digests = below.clone();
+        for (table, key, new) in self.changed() {
+            replace(&mut digests, table, key, self.get_below(table, key)?.as_ref(), new);
+        }
+        Ok(digests)
+    }
+
+    /// What is to be written, and the digests afterwards. Changes that change nothing are left out: a removal of what
+    /// is not there would slow down scans for nothing.
+    pub(super) fn into_batch(self, below: &Digests) -> Result<(Batch, Digests), KvError> {
+        let (mut batch, mut digests) = (Batch::default(), below.clone());
+        for (table, key, new) in self.changed() {
+            let old = self.get_below(table, key)?;
+            if old != *new {
+                replace(&mut digests, table, key, old.as_ref(), new);
+                batch.changes.push(Change { table, key: key.clone(), value: new.clone() });
+            }
+        }
+        Ok((batch, digests))
+    }
+
+    fn changed(&self) -> impl Iterator<Item = (Table, &Bytes, &Option<Bytes>)> {
+        self.changes.iter().flat_map(|(table, rows)| rows.iter().map(|(key, new)| (*table, key, new)))
+    }
+
+    fn get_below(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read.entry(table).or_default();
+        if let Some(known) = read.get(key) {
+            return Ok(known.clone());
+        }
+        let found = self.below.get(table, key)?;
+        read.insert(Bytes::copy_from_slice(key), found.clone());
+        Ok(found)
+    }
+}
+
+fn replace(digests: &mut Digests, table: Table, key: &[u8], old: Option<&Bytes>, new: &Option<Bytes>) {
+    if let Some(old) = old {
+        digests.subtract(table, key, old);
+    }
+    if let Some(new) = new {
+        digests.add(table, key, new);
     }
 }
 
@@ -45,7 +91,7 @@ impl KvRead for Overlay<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         match self.changes.get(&table).and_then(|rows| rows.get(key)) {
             Some(value) => Ok(value.clone()),
-            None => self.below.get(table, key),
+            None => self.get_below(table, key),
         }
     }
 
@@ -149,9 +195,13 @@ mod tests {
                 rows
             };
             let seen = rows(&overlay);
-            let batch = overlay.into_batch();
+            let before = Digests::of_all(&kv).unwrap();
+            let digests = overlay.digests(&before).unwrap();
+            let (batch, after) = overlay.into_batch(&before).unwrap();
             kv.write(batch).unwrap();
             prop_assert_eq!(seen, rows(&kv));
+            prop_assert_eq!(&after, &Digests::of_all(&kv).unwrap());
+            prop_assert_eq!(digests, after);
         }
     }
 }

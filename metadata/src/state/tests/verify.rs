@@ -5,6 +5,7 @@ use crate::{
     encoding::decode,
     kv::{KvRead, Table},
     query::Counters,
+    state::digest::Digests,
     tables::{
         self,
         record::{
@@ -32,6 +33,7 @@ struct Derived {
 
 pub(super) fn verify(kv: &dyn KvRead) {
     let dump = dump(kv);
+    digests(kv, &dump);
     let mut derived = Derived::default();
     versions(&dump, &mut derived);
     uploads(&dump, &mut derived);
@@ -62,6 +64,11 @@ pub(super) fn verify(kv: &dyn KvRead) {
         });
         assert_eq!(due.count(), 1, "{table:?} row without its end");
     }
+}
+
+fn digests(kv: &dyn KvRead, dump: &Dump) {
+    let kept: Digests = decode(&dump[&(Table::Meta, tables::DIGESTS.to_vec())]).unwrap();
+    assert_eq!(kept, Digests::of_all(kv).unwrap());
 }
 
 fn rows<T: DeserializeOwned>(dump: &Dump, table: Table) -> impl Iterator<Item = (Vec<u8>, T)> {
