@@ -253,7 +253,7 @@ mod tests {
         async fn round(&mut self) -> Result<u64, Refused> {
             let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
             self.gate.acquire().await.unwrap().forget();
-            if number % 5 == 0 { Err(Refused::NotLeader(None)) } else { Ok(number) }
+            if number.is_multiple_of(5) { Err(Refused::NotLeader(None)) } else { Ok(number) }
         }
     }
 

@@ -2,7 +2,7 @@
 use crate::loopback::{LIMIT, OURS, start};
 use ashlar_proto::metadata::{
     GroupReply, ProbeReply, ProbeRequest, ProposeRequest, QueryRequest, RaftReply, RaftRequest,
-    SnapshotPiece,
+    ReadIndexReply, ReadIndexRequest, SnapshotPiece,
     metadata_service_client::MetadataServiceClient,
     metadata_service_server::{MetadataService, MetadataServiceServer},
 };
@@ -36,6 +36,10 @@ impl MetadataService for Echo {
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         Ok(Response::new(ProbeReply::default()))
+    }
+
+    async fn read_index(&self, _: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+        Ok(Response::new(ReadIndexReply::default()))
     }
 
     async fn propose(&self, _: Request<ProposeRequest>) -> Result<Response<GroupReply>, Status> {
