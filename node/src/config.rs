@@ -24,8 +24,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub drives: Vec<DriveConfig>,
     pub s3_listen: SocketAddr,
-    /// Loopback only until node-to-node TLS is there.
     pub rpc_listen: SocketAddr,
+    /// `host:port` under which other nodes reach this one; default: `rpc_listen`.
+    pub rpc_advertise: Option<String>,
+    /// URL under which clients reach this node, for status and tools; default: the host of `rpc_advertise` and the
+    /// port of `s3_listen`.
+    pub s3_advertise: Option<String>,
     pub metrics_listen: Option<SocketAddr>,
     pub labels: Labels,
     /// Bytes of buffers of this process, all roles together.
@@ -63,6 +67,8 @@ struct File {
     drives: Vec<FileDrive>,
     s3_listen: SocketAddr,
     rpc_listen: SocketAddr,
+    rpc_advertise: Option<String>,
+    s3_advertise: Option<String>,
     metrics_listen: Option<SocketAddr>,
     #[serde(default)]
     labels: FileLabels,
@@ -172,6 +178,25 @@ impl Config {
                 return Err(wrong(key, "is not supported by this version; remove it".into()));
             }
         }
+        match &file.rpc_advertise {
+            Some(address) => check_advertised(address).map_err(|problem| wrong("rpc_advertise", problem))?,
+            None if file.rpc_listen.ip().is_unspecified() => {
+                return Err(wrong(
+                    "rpc_advertise",
+                    format!(
+                        "is needed where rpc_listen is {}: give the host:port under which other nodes reach this one",
+                        file.rpc_listen
+                    ),
+                ));
+            }
+            None => {}
+        }
+        let s3_schemes = ["http://", "https://"];
+        if let Some(url) = &file.s3_advertise
+            && !s3_schemes.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+        {
+            return Err(wrong("s3_advertise", format!("`{url}` is not a URL such as \"http://n1:9000\"")));
+        }
         let memory_limit = match file.memory_limit {
             Some(size) => size.bytes().map_err(|problem| wrong("memory_limit", problem))?,
             None => default_memory_limit(),
@@ -184,6 +209,8 @@ impl Config {
             drives,
             s3_listen: file.s3_listen,
             rpc_listen: file.rpc_listen,
+            rpc_advertise: file.rpc_advertise,
+            s3_advertise: file.s3_advertise,
             metrics_listen: file.metrics_listen,
             labels: Labels { rack: file.labels.rack, zone: file.labels.zone },
             memory_limit,
@@ -191,6 +218,23 @@ impl Config {
             region: file.s3.region.unwrap_or_else(|| "us-east-1".into()),
             conformance: false,
         })
+    }
+}
+
+/// `host:port` that others can connect to.
+pub fn check_advertised(address: &str) -> Result<(), String> {
+    if let Ok(literal) = address.parse::<SocketAddr>() {
+        if literal.ip().is_unspecified() || literal.port() == 0 {
+            return Err(format!("nobody can connect to {address}: give the address that others use"));
+        }
+        return Ok(());
+    }
+    let name = |host: &str| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+    };
+    match address.rsplit_once(':') {
+        Some((host, port)) if name(host) && port.parse().is_ok_and(|port: u16| port != 0) => Ok(()),
+        Some(_) | None => Err(format!("`{address}` is not an address of the form host:port")),
     }
 }
 
@@ -238,9 +282,27 @@ mod tests {
             (GOOD.replace("/mnt/d2", "/mnt/d1"), "named twice"),
             (GOOD.replace("9000\"", "9000x\""), "s3_listen"),
             (format!("{GOOD}\ns3 = {{ sigv2 = true }}"), "s3.sigv2"),
+            (GOOD.replace("127.0.0.1:9100", "0.0.0.0:9100"), "rpc_advertise"),
+            (GOOD.replace("127.0.0.1:9100", "[::]:9100"), "rpc_advertise"),
+            (format!("{GOOD}\ns3_advertise = \"n1:9000\""), "s3_advertise"),
         ] {
             let error = parse(&change).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_advertised_address_is_one_that_others_can_connect_to() {
+        let listen = GOOD.replace("127.0.0.1:9100", "0.0.0.0:9100");
+        let config = parse(&format!("{listen}\nrpc_advertise = \"n1.example:9100\"")).unwrap();
+        assert_eq!(config.rpc_advertise.as_deref(), Some("n1.example:9100"));
+        for good in ["10.0.0.1:9100", "[fd00::1]:9100", "n1:1"] {
+            assert_eq!(check_advertised(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", ":9100", "n1", "n1:", "n1:0", "n1:65536", "0.0.0.0:9100", "[::]:1", "10.0.0.1:0", "a b:1"]
+        {
+            assert!(check_advertised(bad).is_err(), "{bad}");
         }
     }
 

@@ -110,8 +110,8 @@ impl Shared {
         let mut map = ClusterMap::forming(
             cluster,
             Node {
-                rpc: self.addresses.rpc.to_string(),
-                s3: self.addresses.s3_url(),
+                rpc: self.advertised_rpc(),
+                s3: self.advertised_s3(),
                 labels: self.config.labels.clone(),
                 state: NodeState::Member,
             },
@@ -146,8 +146,8 @@ impl Shared {
         let mut client = JoinServiceClient::new(peers.service(peer, Class::Small));
         let request = wire::JoinRequest {
             token: token.to_owned(),
-            rpc: self.addresses.rpc.to_string(),
-            s3: self.addresses.s3_url(),
+            rpc: self.advertised_rpc(),
+            s3: self.advertised_s3(),
             rack: self.config.labels.rack.clone(),
             zone: self.config.labels.zone.clone(),
             drives: drives

@@ -1,6 +1,6 @@
 //! Joining: a node without an identity asks a member to be taken in, with a one-time token.
 
-use crate::{credentials::token_hash, shard_wire};
+use crate::{config::check_advertised, credentials::token_hash, shard_wire};
 use ashlar_metadata::{
     MetadataApi,
     command::{Command, Done, JoinDrive, JoinNode, Refusal, SystemCommand},
@@ -42,6 +42,7 @@ impl JoinServiceTrait for JoinService {
         if request.drives.len() > DRIVES_MAX {
             return Err(Status::invalid_argument("too many drives"));
         }
+        check_advertised(&request.rpc).map_err(Status::invalid_argument)?;
         let drives = request
             .drives
             .iter()

@@ -61,6 +61,27 @@ impl Addresses {
     }
 }
 
+impl Shared {
+    /// `host:port` under which other nodes reach this one.
+    pub(crate) fn advertised_rpc(&self) -> String {
+        self.config.rpc_advertise.clone().unwrap_or_else(|| self.addresses.rpc.to_string())
+    }
+
+    /// URL under which clients reach this node.
+    pub(crate) fn advertised_s3(&self) -> String {
+        if let Some(url) = &self.config.s3_advertise {
+            return url.clone();
+        }
+        let rpc = self.advertised_rpc();
+        match rpc.rsplit_once(':') {
+            Some((host, _)) if self.addresses.s3.ip().is_unspecified() => {
+                format!("http://{host}:{}", self.addresses.s3.port())
+            }
+            Some(_) | None => self.addresses.s3_url(),
+        }
+    }
+}
+
 impl Node {
     /// Binds, opens and serves. `budgets` may be shared by several nodes of one process.
     pub async fn start(config: Config, env: Env, budgets: Budgets) -> Result<Self, StartError> {

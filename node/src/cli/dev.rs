@@ -149,6 +149,8 @@ impl Dev {
                 .collect(),
             s3_listen: at(0)?,
             rpc_listen: at(1)?,
+            rpc_advertise: None,
+            s3_advertise: None,
             metrics_listen: Some(at(2)?),
             labels: Labels::default(),
             memory_limit: default_memory_limit(),
