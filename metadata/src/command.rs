@@ -9,7 +9,7 @@ use ashlar_types::{
     DriveId, DriveUuid, ETag, GroupId, Interval, MapEpoch, MissingSlot, NodeId, ObjectChecksum, ObjectKey,
     ObjectMetadata, PartInfo, RequestId, ShardOwner, SlotIndex, Timestamp, UploadId, UploadInfo, VersionId,
     VersionUid, Versioning, WriteCondition, WriteEpoch,
-    service::{AccessKey, BucketInfo, DeleteKey, Deleted},
+    service::{AccessKey, BucketInfo, DeleteKey, Deleted, Quota},
 };
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +158,11 @@ pub enum PartitionCommand {
     GarbageDone {
         rows: Vec<GarbageId>,
     },
+    /// Writes that would make the bucket hold more are refused from here on.
+    SetQuota {
+        bucket: BucketId,
+        quota: Quota,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -305,4 +310,5 @@ pub enum Refusal {
     SizeMismatch,
     /// A command for another kind of group, or of a newer feature level.
     NotUnderstood,
+    QuotaExceeded,
 }

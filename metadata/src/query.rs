@@ -6,7 +6,7 @@ use ashlar_types::{
     Blob, BucketId, BucketName, Content, ListPage, ListQuery, MissingSlot, ObjectKey, PartInfo, Sequence,
     ShardOwner, Timestamp, UploadId, UploadInfo, UploadPage, UploadQuery, VersionId, VersionInfo,
     VersionPage, VersionQuery, Versioning, WriteEpoch,
-    service::{AccessKey, BucketInfo, User},
+    service::{AccessKey, BucketInfo, Quota, User},
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,10 @@ pub enum Query {
     },
     /// Any group: write epoch and clock.
     GroupState,
+    /// Partition group: what a bucket holds, and what it may.
+    BucketStats {
+        bucket: BucketId,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +112,7 @@ pub enum Answer {
     GroupState(GroupState),
     /// The group does not know the bucket.
     NoSuchBucket,
+    BucketStats(BucketStats),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +170,12 @@ pub struct Counters {
     pub bytes: u64,
     pub uploads: u64,
     pub upload_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketStats {
+    pub counters: Counters,
+    pub quota: Quota,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

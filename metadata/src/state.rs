@@ -5,7 +5,7 @@
 //! however the entries were cut into batches.
 //!
 //! One file a step: `apply` dispatches and remembers outcomes, `put`, `delete`, `upload`, `complete`, `bucket`,
-//! `repair`, `garbage` change partitions, `system`, `join`, `directory` change group 0; `query` and `listing` read;
+//! `quota`, `repair`, `garbage` change partitions, `system`, `join`, `directory` change group 0; `query` and `listing` read;
 //! `digest` and `install` compare and replace replicas.
 //!
 //! Invariants (`verify` checks them in tests):
@@ -29,6 +29,7 @@ mod listing;
 mod overlay;
 mod put;
 mod query;
+mod quota;
 mod repair;
 mod system;
 mod upload;

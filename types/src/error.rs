@@ -19,6 +19,8 @@ pub enum ObjectError {
     BucketBusy,
     #[error("the caller's buckets are at their limit")]
     TooManyBuckets,
+    #[error("the bucket's quota does not allow it")]
+    QuotaExceeded,
     #[error("no such key")]
     NoSuchKey {
         /// The latest version is this delete marker.

@@ -228,6 +228,15 @@ pub struct PartPage {
     pub truncated: bool,
 }
 
+/// What a bucket may hold at most; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Of all versions, and of parts that are not completed yet.
+    pub bytes: Option<u64>,
+    /// Versions that hold bytes; delete markers do not count.
+    pub objects: Option<u64>,
+}
+
 /// A bucket's state besides its directory row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketConfig {

@@ -223,6 +223,7 @@ fn scans(query: &Query) -> bool {
         | Query::Version { .. }
         | Query::Upload { .. }
         | Query::Counters { .. }
+        | Query::BucketStats { .. }
         | Query::GroupState => false,
         Query::Buckets { .. }
         | Query::BucketRows

@@ -59,6 +59,7 @@ impl fmt::Display for Entry {
                 PartitionCommand::UnsealBucket { .. } => "unseal bucket",
                 PartitionCommand::PurgeBucket { .. } => "purge bucket",
                 PartitionCommand::SetVersioning { .. } => "set versioning",
+                PartitionCommand::SetQuota { .. } => "set quota",
                 PartitionCommand::PutVersion(_) => "put version",
                 PartitionCommand::DeleteVersions { .. } => "delete versions",
                 PartitionCommand::CreateUpload(_) => "create upload",

@@ -193,6 +193,7 @@ impl<'a> Apply<'a> {
                 Ok(Done::Nothing)
             }
             PartitionCommand::GarbageDone { rows } => Ok(self.garbage_done(rows)),
+            PartitionCommand::SetQuota { bucket, quota } => self.set_quota(*bucket, *quota),
         }
     }
 

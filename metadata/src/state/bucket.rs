@@ -19,7 +19,10 @@ use crate::{
         record::{BucketRecord, PartRecord},
     },
 };
-use ashlar_types::{BucketId, ShardOwner, Versioning, service::BucketInfo};
+use ashlar_types::{
+    BucketId, ShardOwner, Versioning,
+    service::{BucketInfo, Quota},
+};
 
 impl Apply<'_> {
     pub(super) fn create_bucket(&mut self, info: &BucketInfo) -> Applied {
@@ -30,7 +33,12 @@ impl Apply<'_> {
         if let Some(known) = self.record::<BucketRecord>(Table::Buckets, &row)? {
             return Ok(Done::Bucket(known.info));
         }
-        let record = BucketRecord { info: info.clone(), versioning: Versioning::Unversioned, sealed: false };
+        let record = BucketRecord {
+            info: info.clone(),
+            versioning: Versioning::Unversioned,
+            sealed: false,
+            quota: Quota::default(),
+        };
         self.put(Table::Buckets, row, &record);
         Ok(Done::Bucket(record.info))
     }
@@ -120,6 +128,13 @@ impl Apply<'_> {
             (Versioning::Enabled | Versioning::Suspended, Versioning::Unversioned) => Versioning::Suspended,
             (_, versioning) => versioning,
         };
+        self.put(Table::Buckets, tables::bucket(bucket), &record);
+        Ok(Done::Nothing)
+    }
+
+    pub(super) fn set_quota(&mut self, bucket: BucketId, quota: Quota) -> Applied {
+        let mut record = self.open_bucket(bucket)?;
+        record.quota = quota;
         self.put(Table::Buckets, tables::bucket(bucket), &record);
         Ok(Done::Nothing)
     }

@@ -8,6 +8,7 @@ use super::{
     apply::{Applied, Apply, Halt},
     checksum,
     put::Place,
+    quota::Growth,
 };
 use crate::{
     command::{CompleteUpload, Done, Refusal},
@@ -62,6 +63,10 @@ impl Apply<'_> {
         let current = self.current(*bucket, key)?;
         self.check_condition(&place, current.as_ref(), &begun.condition)?;
         self.check_condition(&place, current.as_ref(), &complete.condition)?;
+        // Its bytes are counted already, as bytes of the upload.
+        let replaced = self.replaced(&place, current.as_ref())?;
+        let objects_freed = replaced.map_or(0, |replaced| u64::from(!replaced.is_delete_marker()));
+        place.check_quota(Growth { objects_added: 1, objects_freed, ..Growth::default() })?;
 
         // Nothing is refused from here on.
         let count = u32::try_from(listed.len()).expect("there are at most 10,000 parts");

@@ -1,6 +1,9 @@
 //! New versions, and what they do to the ones before them.
 
-use super::apply::{Applied, Apply};
+use super::{
+    apply::{Applied, Apply},
+    quota::Growth,
+};
 use crate::{
     command::{Done, PutVersion, Refusal, WrittenVersion},
     kv::Table,
@@ -15,8 +18,9 @@ use crate::{
 };
 use ashlar_types::{
     BucketId, ChunkId, Content, ETag, ExtentSource, ManifestEntry, ObjectKey, Sequence, ShardOwner,
-    VersionId, Versioning, WriteCondition, condition::ConditionOutcome, limits::PUT_MAX_LEN,
+    VersionId, Versioning, WriteCondition, condition::ConditionOutcome, limits::PUT_MAX_LEN, service::Quota,
 };
+
 /// A key of a bucket, with what every change of it needs.
 pub(super) struct Place<'a> {
     pub(super) bucket: BucketId,
@@ -24,6 +28,7 @@ pub(super) struct Place<'a> {
     pub(super) key: &'a ObjectKey,
     /// Written back by whoever opened the place.
     pub(super) counts: CounterRecord,
+    pub(super) quota: Quota,
 }
 
 impl Place<'_> {
@@ -48,7 +53,8 @@ impl Apply<'_> {
         record: &BucketRecord,
         key: &'k ObjectKey,
     ) -> Applied<Place<'k>> {
-        Ok(Place { bucket, versioning: record.versioning, key, counts: self.counters(bucket)? })
+        let BucketRecord { versioning, quota, .. } = *record;
+        Ok(Place { bucket, versioning, key, counts: self.counters(bucket)?, quota })
     }
 
     pub(super) fn put_version(&mut self, put: &PutVersion) -> Applied {
@@ -62,6 +68,13 @@ impl Apply<'_> {
         let mut place = self.place(put.bucket, &bucket, &put.key)?;
         let current = self.current(place.bucket, place.key)?;
         self.check_condition(&place, current.as_ref(), &put.condition)?;
+        let replaced = self.replaced(&place, current.as_ref())?;
+        place.check_quota(Growth {
+            bytes_added: put.size,
+            bytes_freed: replaced.as_ref().map_or(0, VersionRecord::size),
+            objects_added: 1,
+            objects_freed: replaced.map_or(0, |replaced| u64::from(!replaced.is_delete_marker())),
+        })?;
         let object = ObjectRecord {
             uid: put.uid,
             size: put.size,
@@ -138,26 +151,39 @@ impl Apply<'_> {
         Ok(version_id)
     }
 
+    /// The version that a new latest one takes the place of: the null version, if the new one is to be that.
+    pub(super) fn replaced(
+        &self,
+        place: &Place<'_>,
+        current: Option<&VersionRecord>,
+    ) -> Applied<Option<VersionRecord>> {
+        match (place.versioning, current) {
+            (Versioning::Enabled, _) => Ok(None),
+            (Versioning::Unversioned | Versioning::Suspended, Some(current)) if current.is_null() => {
+                Ok(Some(current.clone()))
+            }
+            (Versioning::Unversioned | Versioning::Suspended, _) => self.noncurrent_null(place),
+        }
+    }
+
     /// Before a new latest version: the present one steps back, or, if the new one is to be the null version, the
     /// old null version goes. Leaves no row in `Current`.
     fn make_room(&mut self, place: &mut Place<'_>, current: Option<VersionRecord>) -> Applied<()> {
-        let replaces_null = match place.versioning {
-            Versioning::Enabled => false,
-            Versioning::Unversioned | Versioning::Suspended => true,
-        };
-        match current {
-            Some(current) if replaces_null && current.is_null() => self.drop_current(place, &current),
-            current => {
-                if replaces_null && let Some(null) = self.noncurrent_null(place)? {
+        match (self.replaced(place, current.as_ref())?, current) {
+            (Some(replaced), Some(current)) if replaced.sequence == current.sequence => {
+                self.drop_current(place, &current)?;
+            }
+            (replaced, current) => {
+                if let Some(null) = replaced {
                     self.drop_noncurrent(place, &null)?;
                 }
                 match current {
                     Some(current) => self.step_back(place, current),
                     None => self.latest_marker_ages(place)?,
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// `Current` to `Versions`.

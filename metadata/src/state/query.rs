@@ -5,8 +5,8 @@ use crate::{
     command::GarbageId,
     kv::{KeyRange, KvRead, Table},
     query::{
-        Answer, BucketPhase, BucketRow, BucketState, ContentWanted, GarbageRow, PartsAnswer, Query,
-        RepairRow, VersionAnswer,
+        Answer, BucketPhase, BucketRow, BucketState, BucketStats, ContentWanted, Counters, GarbageRow,
+        PartsAnswer, Query, RepairRow, VersionAnswer,
     },
     tables::{
         self,
@@ -75,11 +75,14 @@ impl<'a> Reader<'a> {
                 Answer::Parts(self.parts(*bucket, key, *upload, *after, *limit)?)
             }
             Query::Counters { bucket } => match self.bucket(*bucket)? {
-                Some(_) => Answer::Counters(
-                    self.record::<CounterRecord>(Table::Counters, &tables::bucket(*bucket))?
-                        .unwrap_or_default()
-                        .counters,
-                ),
+                Some(_) => Answer::Counters(self.counters(*bucket)?),
+                None => Answer::NoSuchBucket,
+            },
+            Query::BucketStats { bucket } => match self.bucket(*bucket)? {
+                Some(record) => Answer::BucketStats(BucketStats {
+                    counters: self.counters(*bucket)?,
+                    quota: record.quota,
+                }),
                 None => Answer::NoSuchBucket,
             },
             Query::Garbage { before, limit } => Answer::Garbage(self.garbage(*before, *limit)?),
@@ -98,6 +101,11 @@ impl<'a> Reader<'a> {
 
     fn bucket(&self, bucket: BucketId) -> Result<Option<BucketRecord>, StateError> {
         self.record(Table::Buckets, &tables::bucket(bucket))
+    }
+
+    fn counters(&self, bucket: BucketId) -> Result<Counters, StateError> {
+        let record: Option<CounterRecord> = self.record(Table::Counters, &tables::bucket(bucket))?;
+        Ok(record.unwrap_or_default().counters)
     }
 
     fn bucket_state(&self, bucket: BucketId) -> Result<Option<BucketState>, StateError> {

@@ -3,6 +3,7 @@
 use super::{
     apply::{Applied, Apply, Halt},
     put::Place,
+    quota::Growth,
 };
 use crate::{
     command::{CreateUpload, Done, PutPart, Refusal},
@@ -60,7 +61,13 @@ impl Apply<'_> {
         }
         let row = tables::part(place.bucket, place.key, part.upload, part.part_number);
         let owner = ShardOwner::Part { upload: part.upload, part_number: part.part_number };
-        if let Some(replaced) = self.record::<PartRecord>(Table::Parts, &row)? {
+        let replaced = self.record::<PartRecord>(Table::Parts, &row)?;
+        place.check_quota(Growth {
+            bytes_added: part.size,
+            bytes_freed: replaced.as_ref().map_or(0, |replaced| replaced.size),
+            ..Growth::default()
+        })?;
+        if let Some(replaced) = replaced {
             place.counts.counters.upload_bytes -= replaced.size;
             self.discard_part(owner, replaced);
         }

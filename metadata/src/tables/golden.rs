@@ -15,7 +15,7 @@ use ashlar_types::{
     NodeId, ObjectChecksum, ObjectHeaders, ObjectKey, ObjectMetadata, PartInfo, PgId, ProfileId, RequestId,
     Sequence, SessionId, ShardOwner, SlotIndex, Timestamp, UploadId, VersionId, VersionUid, Versioning,
     WriteCondition, WriteEpoch,
-    service::{AccessKey, BucketInfo, User},
+    service::{AccessKey, BucketInfo, Quota, User},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
@@ -237,8 +237,13 @@ fn groups_and_buckets() {
         Counters { objects: 1, noncurrent: 2, delete_markers: 3, bytes: 4, uploads: 5, upload_bytes: 6 };
     value_is(&CounterRecord { next_sequence: Sequence(300), counters }, "01ac020102030405 06");
     value_is(
-        &BucketRecord { info: info(), versioning: Versioning::Enabled, sealed: true },
-        "0182020361626301 6f0100030101",
+        &BucketRecord {
+            info: info(),
+            versioning: Versioning::Enabled,
+            sealed: true,
+            quota: Quota { bytes: Some(300), objects: None },
+        },
+        "0182020361626301 6f0100030101 01ac02 00",
     );
     value_is(&Outcome::Ok(Done::WriteEpoch(WriteEpoch(2))), "01000902");
     value_is(&Outcome::Err(Refusal::NoSuchKey { delete_marker: None }), "01010800");

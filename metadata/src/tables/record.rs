@@ -9,7 +9,8 @@ use ashlar_types::{
     Blob, BucketId, Checksum, ChecksumAlgorithm, ChecksumKind, Content, DriveId, DriveUuid, ETag, GroupId,
     Interval, Manifest, NodeId, ObjectChecksum, ObjectKey, ObjectMetadata, PartInfo, PgId, Sequence,
     ShardOwner, Timestamp, UploadId, UploadInfo, VersionId, VersionInfo, VersionUid, Versioning,
-    WriteCondition, WriteEpoch, service::BucketInfo,
+    WriteCondition, WriteEpoch,
+    service::{BucketInfo, Quota},
 };
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +145,7 @@ pub struct BucketRecord {
     pub info: BucketInfo,
     pub versioning: Versioning,
     pub sealed: bool,
+    pub quota: Quota,
 }
 
 /// `Tokens`.

@@ -135,6 +135,7 @@ error_codes! {
     PermanentRedirect MOVED_PERMANENTLY
         "The bucket you are attempting to access must be addressed using the specified endpoint. Send all future requests to this endpoint.";
     PreconditionFailed PRECONDITION_FAILED "At least one of the pre-conditions you specified did not hold";
+    QuotaExceeded FORBIDDEN "The bucket's quota does not allow the write.";
     Redirect TEMPORARY_REDIRECT "Temporary redirect.";
     ReplicationConfigurationNotFoundError NOT_FOUND "The replication configuration was not found";
     RequestIsNotMultiPartContent BAD_REQUEST

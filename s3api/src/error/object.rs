@@ -16,6 +16,7 @@ impl From<ObjectError> for S3Error {
             ObjectError::BucketNotEmpty => Self::new(ErrorCode::BucketNotEmpty),
             ObjectError::BucketBusy => Self::new(ErrorCode::OperationAborted),
             ObjectError::TooManyBuckets => Self::new(ErrorCode::TooManyBuckets),
+            ObjectError::QuotaExceeded => Self::new(ErrorCode::QuotaExceeded),
             ObjectError::NoSuchKey { delete_marker: None } => Self::new(ErrorCode::NoSuchKey),
             ObjectError::NoSuchKey { delete_marker: Some(version_id) } => {
                 with_delete_marker(Self::new(ErrorCode::NoSuchKey), version_id)

@@ -8,7 +8,7 @@ use crate::{
 };
 use ashlar_types::{
     BlobId, Content, ETag, ListEntry, ListQuery, UploadId, UploadQuery, VersionId, VersionQuery, Versioning,
-    WriteCondition, limits::PART_MIN_LEN,
+    WriteCondition, limits::PART_MIN_LEN, service::Quota,
 };
 use proptest::{collection::vec, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,7 @@ pub(super) struct Model {
     /// Uploads that were ended, to be asked for again.
     ended: Vec<(UploadId, &'static str)>,
     garbage: BTreeSet<BlobId>,
+    quota: Quota,
 }
 
 impl Model {
@@ -57,6 +58,7 @@ impl Model {
             uploads: BTreeMap::new(),
             ended: vec![],
             garbage: BTreeSet::new(),
+            quota: Quota::default(),
         }
     }
 
@@ -84,6 +86,11 @@ impl Model {
             Step::FillSlot { which } => self.fill(*which),
             Step::ReportSlot { which } => self.report(*which),
             Step::CollectGarbage => self.collect(),
+            Step::Quota { bytes, objects } => {
+                self.quota = Quota { bytes: *bytes, objects: *objects };
+                let command = PartitionCommand::SetQuota { bucket: BUCKET, quota: self.quota };
+                self.group.run(command).unwrap();
+            }
             Step::Retry => self.retry(),
         }
         self.compare();
@@ -125,6 +132,29 @@ impl Model {
         }
     }
 
+    /// Whether a write may be done: `more` is what the bucket would hold then, in bytes and in objects.
+    fn quota_refusal(&self, more: (u64, u64)) -> Option<Refusal> {
+        let now = self.expected_counters();
+        let now = (now.bytes + now.upload_bytes, now.objects + now.noncurrent);
+        let over = |max: Option<u64>, now, more| max.is_some_and(|max| more > max && more > now);
+        let over = over(self.quota.bytes, now.0, more.0) || over(self.quota.objects, now.1, more.1);
+        over.then_some(Refusal::QuotaExceeded)
+    }
+
+    /// Bytes and objects that the bucket would hold with one more object at a key.
+    fn with_object(&self, key: &str, size: u64) -> (u64, u64) {
+        let mut counters = self.expected_counters();
+        if self.versioning != Versioning::Enabled {
+            let null = self.keys[key].iter().find(|version| version.id == VersionId::Null);
+            if let Some(object) = null.and_then(|version| version.object.as_ref()) {
+                counters.bytes -= object.size;
+                counters.objects -= 1;
+            }
+        }
+        let objects = counters.objects + counters.noncurrent + 1;
+        (counters.bytes + counters.upload_bytes + size, objects)
+    }
+
     fn content(&mut self, body: Body) -> (Content, Vec<BlobId>) {
         let id = self.group.fresh();
         let blob = match body {
@@ -143,7 +173,8 @@ impl Model {
         let wanted = self.condition(condition, tag.as_ref());
         let size = content.manifest.len();
         let result = self.group.try_put(key, content, wanted);
-        if let Some(refusal) = self.refusal(key, condition, tag.as_ref()) {
+        let refusal = self.refusal(key, condition, tag.as_ref());
+        if let Some(refusal) = refusal.or_else(|| self.quota_refusal(self.with_object(key, size))) {
             assert_eq!(result, Err(refusal));
             self.garbage.extend(blobs);
             return;
@@ -263,12 +294,21 @@ impl Model {
         let (content, blobs) = self.content(body);
         let size = content.manifest.len();
         let result = self.group.put_part(key, upload, number, content);
-        let Some(open) = self.uploads.get_mut(&upload) else {
+        let Some(open) = self.uploads.get(&upload) else {
             assert_eq!(result, Err(Refusal::NoSuchUpload));
             self.garbage.extend(blobs);
             return;
         };
+        let replaced = open.parts.get(&number).map_or(0, |part| part.size);
+        let now = self.expected_counters();
+        let bytes = now.bytes + now.upload_bytes - replaced + size;
+        if let Some(refusal) = self.quota_refusal((bytes, now.objects + now.noncurrent)) {
+            assert_eq!(result, Err(refusal));
+            self.garbage.extend(blobs);
+            return;
+        }
         let part = Object { etag: result.unwrap(), size, blobs };
+        let open = self.uploads.get_mut(&upload).expect("it was found above");
         if let Some(replaced) = open.parts.insert(number, part) {
             self.garbage.extend(replaced.blobs);
         }
@@ -308,6 +348,8 @@ impl Model {
         } else {
             self.refusal(key, open.condition, open.tag.as_ref())
                 .or_else(|| self.refusal(key, condition, tag.as_ref()))
+                // Its bytes are in the bucket already.
+                .or_else(|| self.quota_refusal((0, self.with_object(key, 0).1)))
         };
         if let Some(refusal) = refusal {
             assert_eq!(result, Err(refusal));
@@ -523,6 +565,10 @@ impl Model {
     }
 
     fn compare_counters(&self) {
+        assert_eq!(self.group.counters(), self.expected_counters());
+    }
+
+    fn expected_counters(&self) -> Counters {
         let mut expected = Counters { uploads: self.uploads.len() as u64, ..Counters::default() };
         for versions in self.keys.values() {
             for (index, version) in versions.iter().enumerate() {
@@ -536,7 +582,7 @@ impl Model {
         }
         let parts = self.uploads.values().flat_map(|upload| upload.parts.values());
         expected.upload_bytes = parts.map(|part| part.size).sum();
-        assert_eq!(self.group.counters(), expected);
+        expected
     }
 }
 

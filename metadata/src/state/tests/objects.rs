@@ -8,7 +8,7 @@ use crate::{
 use ashlar_types::{
     BlobId, BucketId, Content, ETag, Sequence, VersionId, Versioning, WriteCondition,
     limits::PUT_MAX_LEN,
-    service::{DeleteKey, Deleted},
+    service::{DeleteKey, Deleted, Quota},
 };
 
 const ACKED: &[&[bool]] = &[&[true, true, true]];
@@ -241,4 +241,36 @@ fn sequences_are_those_of_the_bucket_and_never_repeat() {
     assert_eq!(sequence(first), Sequence(0));
     assert_eq!(sequence(group.put("b").version_id), Sequence(1));
     assert_eq!(group.create_upload("c").sequence, Sequence(2));
+}
+
+#[test]
+fn a_quota_refuses_what_grows_and_nothing_else() {
+    let mut group = Group::new(Versioning::Unversioned);
+    let stats = |group: &Group| match group.query(crate::query::Query::BucketStats { bucket: BUCKET }) {
+        crate::query::Answer::BucketStats(stats) => stats,
+        other => panic!("{other:?}"),
+    };
+    let set = |group: &mut Group, bytes, objects| {
+        let quota = Quota { bytes, objects };
+        group.run(PartitionCommand::SetQuota { bucket: BUCKET, quota }).unwrap();
+        assert_eq!(stats(group).quota, quota);
+    };
+    set(&mut group, Some(10), Some(2));
+    let put = |group: &mut Group, key, bytes| group.try_put(key, inline(bytes), Default::default());
+    put(&mut group, "a", b"12345678").unwrap();
+    assert_eq!(put(&mut group, "b", b"123"), Err(Refusal::QuotaExceeded));
+    put(&mut group, "b", b"12").unwrap();
+    assert_eq!(put(&mut group, "c", b""), Err(Refusal::QuotaExceeded), "a third object");
+    // What takes the place of others counts for what it adds.
+    put(&mut group, "a", b"abcdefgh").unwrap();
+    assert_eq!(put(&mut group, "a", b"123456789"), Err(Refusal::QuotaExceeded));
+    // Over the quota: smaller and equal overwrites, and deletes.
+    set(&mut group, Some(3), Some(1));
+    put(&mut group, "a", b"1234567").unwrap();
+    assert_eq!(put(&mut group, "a", b"12345678"), Err(Refusal::QuotaExceeded));
+    let upload = group.create_upload("a");
+    let part = group.put_part("a", upload, 1, inline(b"p"));
+    assert_eq!(part, Err(Refusal::QuotaExceeded), "parts count before they are completed");
+    group.delete("b", None).unwrap();
+    assert_eq!((stats(&group).counters.objects, stats(&group).counters.bytes), (1, 7));
 }

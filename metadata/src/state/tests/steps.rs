@@ -45,6 +45,10 @@ pub(super) enum Step {
         which: usize,
     },
     CollectGarbage,
+    Quota {
+        bytes: Option<u64>,
+        objects: Option<u64>,
+    },
     /// The last entry again.
     Retry,
 }
@@ -112,6 +116,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(|which| Step::FillSlot { which }),
         2 => any::<usize>().prop_map(|which| Step::ReportSlot { which }),
         1 => Just(Step::CollectGarbage),
+        1 => (prop::option::of(0u64..100_000), prop::option::of(0u64..6))
+            .prop_map(|(bytes, objects)| Step::Quota { bytes, objects }),
         3 => Just(Step::Retry),
     ]
 }
