@@ -22,7 +22,7 @@ mod contract;
 
 pub use self::{
     cursor::Cursor,
-    fjall::{FjallKv, FjallOptions},
+    fjall::{FjallKv, FjallMemory, FjallOptions},
     memory::MemKv,
 };
 
@@ -246,6 +246,9 @@ pub enum KvError {
         #[source]
         source: std::io::Error,
     },
+    /// Something that had been flushed is not as it was: what follows it cannot be used.
+    #[error("the journal {journal} of the key-value engine is damaged")]
+    Damaged { journal: std::path::PathBuf },
     #[error("the store failed before and takes nothing more")]
     Failed,
 }

@@ -1,6 +1,8 @@
 //! What every store must do: the same suite for the one on disk and the one in memory.
 
-use super::{Batch, Direction, FjallKv, FjallOptions, KeyRange, Kv, KvError, KvRead, MemKv, Table};
+use super::{
+    Batch, Direction, FjallKv, FjallMemory, FjallOptions, KeyRange, Kv, KvError, KvRead, MemKv, Table,
+};
 use proptest::{collection::vec, option, prelude::*};
 use std::{collections::BTreeMap, ops::ControlFlow};
 use tempfile::TempDir;
@@ -11,6 +13,8 @@ trait Subject: Sized {
     fn kv(&self) -> &dyn Kv;
     /// Everything was persisted before.
     fn reopen(self) -> Self;
+    /// Makes the engine give up. Some more rows may be written to `Gc` until it does.
+    fn break_engine(&self);
 }
 
 impl Subject for MemKv {
@@ -26,6 +30,10 @@ impl Subject for MemKv {
         self.crash();
         self
     }
+
+    fn break_engine(&self) {
+        self.fail();
+    }
 }
 
 struct OnDisk {
@@ -34,7 +42,8 @@ struct OnDisk {
 }
 
 /// Small enough that a test reaches table files.
-const SMALL: FjallOptions = FjallOptions { cache_bytes: 1 << 20, memtable_bytes: 16 << 10 };
+const SMALL: FjallOptions =
+    FjallOptions { cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20, memtable_bytes: 16 << 10 };
 
 impl Subject for OnDisk {
     fn make() -> Self {
@@ -51,6 +60,32 @@ impl Subject for OnDisk {
         drop(kv);
         Self { kv: FjallKv::open(dir.path(), SMALL).unwrap(), dir }
     }
+
+    /// Takes away the directory that its table files go to.
+    fn break_engine(&self) {
+        let tables = table_dir(self.dir.path());
+        let aside = self.dir.path().join("aside");
+        std::fs::rename(&tables, &aside).unwrap();
+        let mut batches = 0..1000u32;
+        let failed = loop {
+            let mut batch = Batch::default();
+            let number = batches.next().expect("a write fails before long");
+            batch.put(Table::Gc, number.to_be_bytes().to_vec(), vec![0; 8 << 10]);
+            if let Err(error) = self.kv.write(batch) {
+                break error;
+            }
+        };
+        assert!(matches!(failed, KvError::Engine(_) | KvError::Failed), "{failed:?}");
+        std::fs::rename(aside, tables).unwrap();
+    }
+}
+
+/// Where the keyspace keeps its table files.
+fn table_dir(dir: &std::path::Path) -> std::path::PathBuf {
+    let keyspaces = std::fs::read_dir(dir.join("0/keyspaces")).unwrap();
+    let names: Vec<_> = keyspaces.map(|entry| entry.unwrap().path()).collect();
+    // Number 0 is the engine's own.
+    names.into_iter().find(|path| !path.ends_with("0")).unwrap().join("tables")
 }
 
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
@@ -269,16 +304,105 @@ fn a_power_cut_in_memory_loses_whole_batches_from_the_end() {
     assert_eq!(dump(&kv), Model::from([row(b"a", b"2"), row(b"b", b"3")]));
 }
 
+/// Nothing is read or written through a failed store, by whatever handle; a restart gives what is durable.
+fn a_failed_store_takes_nothing_until_it_restarts<S: Subject>() {
+    let subject = S::make();
+    put(subject.kv(), Table::Current, b"durable", b"1");
+    subject.kv().persist().unwrap();
+    let snapshot = subject.kv().snapshot().unwrap();
+    let mut replacement = subject.kv().replace().unwrap();
+    let unfinished = subject.kv().replace();
+    subject.break_engine();
+
+    let failed = |result: Result<(), KvError>| assert!(matches!(result, Err(KvError::Failed)), "{result:?}");
+    let nothing = KeyRange::all();
+    let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+    for (kv, direction) in
+        [(subject.kv() as &dyn KvRead, Direction::Forward), (&*snapshot, Direction::Backward)]
+    {
+        failed(kv.get(Table::Current, b"durable").map(drop));
+        failed(kv.scan(Table::Current, &nothing, direction, &mut visit));
+    }
+    let mut batch = Batch::default();
+    batch.put(Table::Current, &b"late"[..], &b"2"[..]);
+    failed(subject.kv().write(batch.clone()));
+    failed(subject.kv().persist());
+    failed(subject.kv().snapshot().map(drop));
+    failed(subject.kv().replace().map(drop));
+    failed(replacement.write(batch));
+    failed(replacement.commit());
+    drop((snapshot, unfinished));
+
+    let subject = subject.reopen();
+    let current = rows(subject.kv(), Table::Current, &KeyRange::all(), Direction::Forward);
+    assert_eq!(current, [(b"durable".to_vec(), b"1".to_vec())]);
+    put(subject.kv(), Table::Current, b"later", b"3");
+    subject.kv().persist().unwrap();
+}
+
 #[test]
-fn a_store_that_failed_takes_nothing_until_it_restarts() {
-    let kv = MemKv::new();
-    kv.fail();
-    assert!(matches!(kv.write(Batch::default()), Err(KvError::Failed)));
-    assert!(matches!(kv.persist(), Err(KvError::Failed)));
-    assert!(matches!(kv.get(Table::Meta, b""), Err(KvError::Failed)));
-    assert!(kv.snapshot().is_err() && kv.replace().is_err());
-    kv.crash();
-    kv.write(Batch::default()).unwrap();
+fn failed_stores_take_nothing_until_they_restart() {
+    a_failed_store_takes_nothing_until_it_restarts::<MemKv>();
+    a_failed_store_takes_nothing_until_it_restarts::<OnDisk>();
+}
+
+#[test]
+fn the_write_buffers_of_all_stores_together_stay_within_their_budget() {
+    const STORES: usize = 6;
+    const BATCH: usize = 16 << 10;
+    /// The most that was buffered, of all stores.
+    fn most_buffered(options: FjallOptions) -> u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = FjallMemory::new(options);
+        let open = |number: usize| memory.open(&dir.path().join(number.to_string())).unwrap();
+        let stores: Vec<_> = (0..STORES).map(open).collect();
+        let mut most = 0;
+        for number in 0..600u32 {
+            // One after another falls idle with what it has buffered.
+            let store = &stores[number as usize * STORES / 600];
+            let mut batch = Batch::default();
+            batch.put(Table::Current, number.to_be_bytes().to_vec(), vec![1; BATCH]);
+            store.write(batch).unwrap();
+            most = most.max(memory.write_buffer_bytes());
+        }
+        most
+    }
+    let budget = 2 << 20;
+    let options = FjallOptions { cache_bytes: 1 << 20, write_buffer_bytes: budget, memtable_bytes: 64 << 20 };
+    let most = most_buffered(options);
+    assert!(most <= budget + budget / 4 + 2 * BATCH as u64, "{most}");
+    // Nothing else holds them down.
+    let most = most_buffered(FjallOptions { write_buffer_bytes: 1 << 30, ..options });
+    assert!(most > 4 * budget, "{most}");
+}
+
+#[test]
+fn stores_share_memory_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = FjallMemory::new(SMALL);
+    let one = OnDisk { kv: memory.open(&dir.path().join("one")).unwrap(), dir: tempfile::tempdir().unwrap() };
+    let other = memory.open(&dir.path().join("other")).unwrap();
+    put(&one.kv, Table::Current, b"one", b"1");
+    put(&other, Table::Current, b"other", b"2");
+    assert_eq!((dump(&one.kv).len(), dump(&other).len()), (1, 1));
+    assert!(memory.open(&dir.path().join("one")).is_err(), "a directory has one store");
+    // A store that failed neither stops the others nor counts against them.
+    let tables = dir.path().join("one");
+    let broken = OnDisk { kv: one.kv, dir: one.dir };
+    std::fs::remove_dir_all(table_dir(&tables)).unwrap();
+    let write = |number: u32| {
+        let mut batch = Batch::default();
+        batch.put(Table::Gc, number.to_be_bytes().to_vec(), vec![0; 8 << 10]);
+        broken.kv.write(batch)
+    };
+    assert!((0..1000).any(|number| write(number).is_err()));
+    for number in 0..400u32 {
+        put(&other, Table::Gc, &number.to_be_bytes(), &[0; 8 << 10]);
+    }
+    other.persist().unwrap();
+    let names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
 }
 
 #[test]
@@ -312,6 +436,53 @@ fn a_torn_journal_keeps_whole_batches_from_the_start() {
         kept_before = kept;
     }
     assert_eq!(kept_before, BATCHES as usize);
+}
+
+/// A power cut keeps any of the pages that were not flushed, later ones too.
+#[test]
+fn a_lost_page_of_the_journal_ends_it_with_the_batch_before() {
+    const BATCHES: u32 = 12;
+    const PAGE: usize = 4096;
+    // No table files: everything is in the journal.
+    let options = FjallOptions::default();
+    let dir = tempfile::tempdir().unwrap();
+    let subject = OnDisk { kv: FjallKv::open(dir.path(), options).unwrap(), dir };
+    let journal = subject.dir.path().join("0/0.jnl");
+    let mut ends = vec![];
+    for n in 0..BATCHES {
+        let mut batch = Batch::default();
+        batch.put(Table::Current, vec![1], n.to_be_bytes().to_vec());
+        batch.put(Table::Gc, n.to_be_bytes().to_vec(), vec![7; 700 + 900 * n as usize]);
+        subject.kv().write(batch).unwrap();
+        let bytes = std::fs::read(&journal).unwrap();
+        ends.push(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+    }
+    let whole = std::fs::read(&journal).unwrap();
+    let end = *ends.last().unwrap();
+    for page in (0..end.div_ceil(PAGE)).step_by(2) {
+        let hole = page * PAGE..end.min((page + 1) * PAGE);
+        let mut bytes = whole.clone();
+        bytes[hole.clone()].fill(0);
+        let torn = tempfile::tempdir().unwrap();
+        copy_dir(&subject.dir.path().join("0/keyspaces"), &{
+            drop(FjallKv::open(torn.path(), options).unwrap());
+            torn.path().join("0/keyspaces")
+        });
+        std::fs::write(torn.path().join("0/0.jnl"), &bytes).unwrap();
+        let kv = FjallKv::open(torn.path(), options).unwrap();
+        let whole_batches = ends.iter().filter(|end| **end <= hole.start).count();
+        assert_eq!(
+            rows(&kv, Table::Gc, &KeyRange::all(), Direction::Forward).len(),
+            whole_batches,
+            "{hole:?}"
+        );
+        // What is written next is there after the next start.
+        put(&kv, Table::Tokens, b"next", b"");
+        kv.persist().unwrap();
+        drop(kv);
+        let kv = FjallKv::open(torn.path(), options).unwrap();
+        assert_eq!(dump(&kv).len(), whole_batches + usize::from(whole_batches > 0) + 1);
+    }
 }
 
 fn copy_dir(from: &std::path::Path, to: &std::path::Path) {

@@ -12,59 +12,100 @@
 //! A replacement is a new generation, loaded beside the one in use. Readers of the old one keep it until they are
 //! done; then its files go. Generations that `CURRENT` does not name are remains of a crash and go at open.
 //!
-//! Uses only batches, gets, ranges, snapshots and persist of the engine. The first error poisons the store.
+//! Of the engine's data only batches, gets, ranges, snapshots and persist are used. The first error poisons the store,
+//! snapshots of it included. `generation` is one database, `journal` looks at what a crash left of one, `memory` is what
+//! the stores of a node share.
 
+mod generation;
+mod journal;
+mod memory;
+
+use self::{generation::Generation, memory::Shared};
 use super::{Batch, Direction, KeyRange, Kv, KvError, KvRead, KvReplacement, Table, Visit};
 use ashlar_runtime::sync::{
     Arc, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 use bytes::Bytes;
-use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserKey};
+use fjall::Snapshot;
 use std::{
     fs::{self, File},
     io::{self, Write},
-    ops::Bound,
     path::{Path, PathBuf},
     sync::PoisonError,
 };
 
-/// Memory of one group. The defaults suit dozens of groups in a process.
+/// Memory of all stores that are opened with one [`FjallMemory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FjallOptions {
-    /// Block cache, in bytes.
+    /// Block cache, in bytes, indexes and filters of table files included but for those of the youngest.
     pub cache_bytes: u64,
-    /// A memtable of this many bytes is written out; up to four may wait.
+    /// Rows that are not in table files yet, in bytes as the engine counts them; what they take is up to twice as much.
+    pub write_buffer_bytes: u64,
+    /// One store writes its buffer out when it has this many bytes, even if there is room. Settled when a store is made.
     pub memtable_bytes: u64,
 }
 
-impl Default for FjallOptions {
-    fn default() -> Self {
-        Self { cache_bytes: 8 << 20, memtable_bytes: 8 << 20 }
+impl FjallOptions {
+    /// Divides a budget. Of the write buffers' share the engine's own structures take as much again.
+    pub fn within(bytes: u64) -> Self {
+        let write_buffer_bytes = bytes / 4;
+        Self {
+            cache_bytes: bytes / 4,
+            write_buffer_bytes,
+            memtable_bytes: (write_buffer_bytes / 8).clamp(1 << 20, 16 << 20),
+        }
     }
 }
 
-/// Flushes and compacts in turn; a group writes far less than one thread can compact.
-const WORKERS: usize = 1;
-/// Table files kept open.
-const OPEN_FILES: usize = 64;
-/// The smallest that the engine takes: it bounds what an open has to replay.
-const JOURNAL_BYTES: u64 = 64 << 20;
+impl Default for FjallOptions {
+    /// Of 256 MiB: see [`FjallOptions::within`].
+    fn default() -> Self {
+        Self::within(256 << 20)
+    }
+}
+
+/// What the stores of a node share. Cheap to clone.
+#[derive(Clone)]
+pub struct FjallMemory(Arc<Shared>);
+
+impl FjallMemory {
+    pub fn new(options: FjallOptions) -> Self {
+        Self(Arc::new(Shared::new(options)))
+    }
+
+    /// Opens the store in `dir`, or makes it.
+    pub fn open(&self, dir: &Path) -> Result<FjallKv, KvError> {
+        FjallKv::open_in(&self.0, dir)
+    }
+
+    /// Of all stores, as the engine counts them.
+    pub fn write_buffer_bytes(&self) -> u64 {
+        self.0.write_buffer_bytes()
+    }
+
+    pub fn cached_bytes(&self) -> u64 {
+        self.0.cache.size()
+    }
+}
 
 const CURRENT: &str = "CURRENT";
-const KEYSPACE: &str = "tables";
 
 /// See the module.
 pub struct FjallKv {
     dir: PathBuf,
-    options: FjallOptions,
+    shared: Arc<Shared>,
     generation: RwLock<Arc<Generation>>,
     failed: Arc<AtomicBool>,
 }
 
 impl FjallKv {
-    /// Opens the store in `dir`, or makes it.
+    /// Opens the store in `dir`, or makes it, with memory of its own.
     pub fn open(dir: &Path, options: FjallOptions) -> Result<Self, KvError> {
+        FjallMemory::new(options).open(dir)
+    }
+
+    fn open_in(shared: &Arc<Shared>, dir: &Path) -> Result<Self, KvError> {
         fs::create_dir_all(dir).map_err(io_error("make the directory"))?;
         let current = match fs::read_to_string(dir.join(CURRENT)) {
             Ok(text) => Some(text.trim().parse::<u64>().map_err(|_| KvError::Io {
@@ -82,11 +123,12 @@ impl FjallKv {
         if current.is_some() && !path.is_dir() {
             return Err(io_error("open the current generation")(io::ErrorKind::NotFound.into()));
         }
-        let generation = Generation::open(path, number, options, &failed)?;
+        let generation = Generation::open(path, number, shared, &failed)?;
         if current.is_none() {
             set_current(dir, number)?;
         }
-        Ok(Self { dir: dir.to_owned(), options, generation: RwLock::new(Arc::new(generation)), failed })
+        let generation = RwLock::new(generation);
+        Ok(Self { dir: dir.to_owned(), shared: Arc::clone(shared), generation, failed })
     }
 
     fn generation(&self) -> Arc<Generation> {
@@ -126,135 +168,6 @@ fn remove_remains(dir: &Path, current: Option<u64>) -> Result<(), KvError> {
     Ok(())
 }
 
-/// One database and its files.
-struct Generation {
-    number: u64,
-    path: PathBuf,
-    /// Both `None` only while dropping.
-    open: Option<(Keyspace, Database)>,
-    failed: Arc<AtomicBool>,
-    /// Its files go with it.
-    abandoned: AtomicBool,
-}
-
-impl Generation {
-    fn open(
-        path: PathBuf,
-        number: u64,
-        options: FjallOptions,
-        failed: &Arc<AtomicBool>,
-    ) -> Result<Self, KvError> {
-        let database = Database::builder(&path)
-            .cache_size(options.cache_bytes)
-            .max_cached_files(Some(OPEN_FILES))
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(WORKERS)
-            .open()
-            .map_err(KvError::Engine)?;
-        let keyspace = database
-            .keyspace(KEYSPACE, || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes))
-            .map_err(KvError::Engine)?;
-        Ok(Self {
-            number,
-            path,
-            open: Some((keyspace, database)),
-            failed: Arc::clone(failed),
-            abandoned: AtomicBool::new(false),
-        })
-    }
-
-    fn keyspace(&self) -> &Keyspace {
-        &self.open.as_ref().expect("taken only by drop").0
-    }
-
-    fn database(&self) -> &Database {
-        &self.open.as_ref().expect("taken only by drop").1
-    }
-
-    fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
-    }
-
-    /// Remembers an engine error: see the contract of `kv`.
-    fn settle<T>(&self, result: fjall::Result<T>) -> Result<T, KvError> {
-        result.map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            tracing::error!(path = %self.path.display(), %error, "key-value engine failed");
-            KvError::Engine(error)
-        })
-    }
-
-    fn write(&self, batch: Batch) -> Result<(), KvError> {
-        let mut out = self.database().batch();
-        for change in batch.changes {
-            let key = stored_key(change.table, &change.key);
-            match change.value {
-                Some(value) => out.insert(self.keyspace(), key, value.as_ref()),
-                None => out.remove(self.keyspace(), key),
-            }
-        }
-        self.settle(out.commit())
-    }
-
-    fn persist(&self) -> Result<(), KvError> {
-        self.settle(self.database().persist(PersistMode::SyncAll))
-    }
-
-    fn get(&self, view: &Snapshot, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        let found = self.settle(view.get(self.keyspace(), stored_key(table, key)))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
-    }
-
-    fn scan(
-        &self,
-        view: &Snapshot,
-        table: Table,
-        range: &KeyRange,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), KvError> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let from = Bound::Included(stored_key(table, &range.from));
-        let to = match &range.to {
-            Some(to) => Bound::Excluded(stored_key(table, to)),
-            None => Bound::Excluded(UserKey::from([table.number() + 1])),
-        };
-        let mut rows = view.range::<UserKey, _>(self.keyspace(), (from, to));
-        loop {
-            let row = match direction {
-                Direction::Forward => rows.next(),
-                Direction::Backward => rows.next_back(),
-            };
-            let Some(row) = row else { return Ok(()) };
-            let (key, value) = self.settle(Guard::into_inner(row))?;
-            if visit(&key[1..], &value).is_break() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-impl Drop for Generation {
-    fn drop(&mut self) {
-        // The database ends its worker here; files go only after that.
-        self.open = None;
-        if self.abandoned.load(Ordering::Acquire)
-            && let Err(error) = fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "an abandoned generation stays until the next open");
-        }
-    }
-}
-
-fn stored_key(table: Table, key: &[u8]) -> UserKey {
-    let mut stored = Vec::with_capacity(1 + key.len());
-    stored.push(table.number());
-    stored.extend_from_slice(key);
-    UserKey::from(stored)
-}
-
 /// Keeps the generation whose rows it shows.
 struct FjallSnapshot {
     view: Snapshot,
@@ -279,10 +192,7 @@ impl KvRead for FjallSnapshot {
 
 impl KvRead for FjallKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        self.check()?;
-        let generation = self.generation();
-        let found = generation.settle(generation.keyspace().get(stored_key(table, key)))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        self.generation().get_latest(table, key)
     }
 
     fn scan(
@@ -298,19 +208,16 @@ impl KvRead for FjallKv {
 
 impl Kv for FjallKv {
     fn write(&self, batch: Batch) -> Result<(), KvError> {
-        self.check()?;
         self.generation().write(batch)
     }
 
     fn persist(&self) -> Result<(), KvError> {
-        self.check()?;
         self.generation().persist()
     }
 
     fn snapshot(&self) -> Result<Box<dyn KvRead>, KvError> {
-        self.check()?;
         let generation = self.generation();
-        Ok(Box::new(FjallSnapshot { view: generation.database().snapshot(), generation }))
+        Ok(Box::new(FjallSnapshot { view: generation.snapshot()?, generation }))
     }
 
     fn replace(&self) -> Result<Box<dyn KvReplacement + '_>, KvError> {
@@ -320,16 +227,16 @@ impl Kv for FjallKv {
         if path.exists() {
             fs::remove_dir_all(&path).map_err(io_error("remove an abandoned generation"))?;
         }
-        let next = Generation::open(path, number, self.options, &self.failed)?;
+        let next = Generation::open(path, number, &self.shared, &self.failed)?;
         // Until the commit, dropping it removes it.
-        next.abandon();
+        next.set_abandoned(true);
         Ok(Box::new(FjallReplacement { store: self, next }))
     }
 }
 
 struct FjallReplacement<'a> {
     store: &'a FjallKv,
-    next: Generation,
+    next: Arc<Generation>,
 }
 
 impl KvReplacement for FjallReplacement<'_> {
@@ -342,14 +249,14 @@ impl KvReplacement for FjallReplacement<'_> {
         self.next.persist()?;
         set_current(&self.store.dir, self.next.number).inspect_err(|_| {
             // Which generation the next open takes is not known: nothing more may be written to either.
-            self.next.abandoned.store(false, Ordering::Release);
+            self.next.set_abandoned(false);
             self.store.failed.store(true, Ordering::Release);
         })?;
-        self.next.abandoned.store(false, Ordering::Release);
+        self.next.set_abandoned(false);
         let mut generation = self.store.generation.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *generation, Arc::new(self.next));
+        let old = std::mem::replace(&mut *generation, self.next);
         drop(generation);
-        old.abandon();
+        old.set_abandoned(true);
         Ok(())
     }
 }

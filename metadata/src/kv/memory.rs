@@ -62,6 +62,10 @@ impl MemKv {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn check(&self) -> Result<(), KvError> {
+        if self.lock().failing { Err(KvError::Failed) } else { Ok(()) }
+    }
+
     fn rows(&self) -> Result<Arc<Rows>, KvError> {
         let inner = self.lock();
         if inner.failing { Err(KvError::Failed) } else { Ok(Arc::clone(&inner.live)) }
@@ -129,11 +133,15 @@ impl KvRead for Rows {
 }
 
 /// A pinned state.
-struct MemSnapshot(Arc<Rows>);
+struct MemSnapshot {
+    rows: Arc<Rows>,
+    store: MemKv,
+}
 
 impl KvRead for MemSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        KvRead::get(&*self.0, table, key)
+        self.store.check()?;
+        KvRead::get(&*self.rows, table, key)
     }
 
     fn scan(
@@ -143,7 +151,8 @@ impl KvRead for MemSnapshot {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<(), KvError> {
-        KvRead::scan(&*self.0, table, range, direction, visit)
+        self.store.check()?;
+        KvRead::scan(&*self.rows, table, range, direction, visit)
     }
 }
 
@@ -184,7 +193,7 @@ impl Kv for MemKv {
     }
 
     fn snapshot(&self) -> Result<Box<dyn KvRead>, KvError> {
-        Ok(Box::new(MemSnapshot(self.rows()?)))
+        Ok(Box::new(MemSnapshot { rows: self.rows()?, store: self.clone() }))
     }
 
     fn replace(&self) -> Result<Box<dyn KvReplacement + '_>, KvError> {
@@ -200,6 +209,7 @@ struct MemReplacement<'a> {
 
 impl KvReplacement for MemReplacement<'_> {
     fn write(&mut self, batch: Batch) -> Result<(), KvError> {
+        self.store.check()?;
         change(&mut self.rows, batch);
         Ok(())
     }
