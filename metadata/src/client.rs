@@ -111,7 +111,7 @@ impl MetadataApi for MetadataClient {
     ) -> Result<Outcome, MetadataError> {
         let (answer, answered) = oneshot::channel();
         let inner = Arc::clone(&self.0);
-        let ask = AskPropose::new(request, command);
+        let ask = AskPropose::new(group, request, command);
         let task = async move {
             // The caller may have gone; the proposal went on without it.
             let _ = answer.send(inner.ask(group, ask, deadline).await);
@@ -126,7 +126,7 @@ impl MetadataApi for MetadataClient {
     }
 
     async fn query(&self, group: GroupId, query: Query, deadline: Duration) -> Result<Answer, MetadataError> {
-        self.0.ask(group, AskQuery::new(query), deadline).await
+        self.0.ask(group, AskQuery::new(group, query), deadline).await
     }
 }
 

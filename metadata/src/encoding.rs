@@ -21,7 +21,13 @@ pub enum DecodeError {
 }
 
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![FORMAT_VERSION])
+    encode_after(Vec::new(), value)
+}
+
+/// What [`encode`] gives, behind bytes that are there already.
+pub fn encode_after<T: Serialize>(mut bytes: Vec<u8>, value: &T) -> Vec<u8> {
+    bytes.push(FORMAT_VERSION);
+    postcard::to_extend(value, bytes)
         .expect("our types have lengths known in advance, and a vector takes all bytes")
 }
 

@@ -1,6 +1,7 @@
 //! The replicated metadata store: state machine, Raft groups, log store and client.
 
 pub mod api;
+pub(crate) mod calls;
 pub mod client;
 pub mod command;
 pub mod encoding;

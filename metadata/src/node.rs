@@ -15,6 +15,7 @@ mod reconcile;
 
 use self::reconcile::History;
 use crate::{
+    calls,
     command::{Command, Done, SystemCommand},
     kv::{FjallKv, FjallOptions, Kv},
     log::LogOptions,
@@ -315,10 +316,11 @@ impl MetadataNode {
 
     /// What other nodes call.
     pub fn routes(self: &Arc<Self>) -> Routes {
-        let service = MetadataServiceServer::new(Service(Arc::downgrade(self)))
+        let service = Service(Arc::downgrade(self));
+        let snapshots = MetadataServiceServer::new(service.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Routes::new().add(service)
+        Routes::new().add(snapshots).calls(calls::METHODS, Arc::new(service))
     }
 
     pub fn status(&self) -> Vec<GroupStatus> {

@@ -1,35 +1,28 @@
-//! The server side of `MetadataService`: hands calls to the replicas of this node.
+//! The side that is called: hands calls to the replicas of this node.
 //!
-//! What travels is the encoding of our own types; how replies are built here, the client takes apart in
-//! [`crate::client`].
+//! Small calls carry everything but snapshots, which come as a stream of their own. What they carry is in
+//! [`crate::calls`].
 
 use crate::{
-    command::Command,
-    encoding::{decode, encode},
+    calls::{self, Address, Answered, Probed, Proposal, Question, understand},
+    encoding::encode,
     node::MetadataNode,
-    query::Query,
     raft::{
         network::SnapshotHead,
         replica::{Refused, Replica},
     },
 };
-use ashlar_proto::metadata::{
-    GroupReply, NotLeader, ProbeReply, ProbeRequest, ProposeRequest, QueryRequest, RaftKind, RaftReply,
-    RaftRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece, group_reply::Reply,
-    metadata_service_server::MetadataService,
-};
-use ashlar_types::{GroupId, RequestId};
+use ashlar_proto::metadata::{SnapshotPiece, SnapshotReply, metadata_service_server::MetadataService};
+use ashlar_rpc::{CallHandler, Caller, Method};
+use ashlar_types::{GroupId, WriteEpoch};
+use async_trait::async_trait;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Weak};
+use serde::Serialize;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tonic::{Request, Response, Status, Streaming};
-
-/// What a proposal carries; the leader adds its stamp.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Proposal {
-    pub(crate) request: Option<RequestId>,
-    pub(crate) command: Command,
-}
 
 /// Weak: connections outlive the node they serve.
 #[derive(Clone, Debug)]
@@ -40,36 +33,98 @@ impl Service {
         self.0.upgrade().ok_or_else(|| Status::unavailable("the node shuts down"))
     }
 
+    fn replica(&self, group: GroupId) -> Result<Option<Arc<Replica>>, Status> {
+        Ok(self.node()?.replica(group))
+    }
+
     /// The replica that is meant, under the incarnation that is meant.
-    fn target(&self, group: u32, target: u64) -> Result<Arc<Replica>, Status> {
-        let replica = self.node()?.replica(GroupId(group));
-        replica
-            .filter(|replica| replica.id.raft_id() == target)
-            .ok_or_else(|| Status::not_found(format!("this node has no replica {target:x} of group {group}")))
+    fn target(&self, address: Address) -> Result<Arc<Replica>, Status> {
+        let Address { group, raft_id } = address;
+        let found = self.replica(group)?.filter(|replica| replica.id.raft_id() == raft_id);
+        found.ok_or_else(|| {
+            Status::not_found(format!("this node has no replica {raft_id:x} of group {group}"))
+        })
+    }
+
+    async fn raft(&self, method: Method, payload: Bytes) -> Result<Bytes, Status> {
+        let (address, message) = Address::take(payload)?;
+        let answer = self.target(address)?.message(method, &message).await;
+        answer.map(Bytes::from).ok_or_else(|| Status::unavailable("the replica cannot answer"))
+    }
+
+    async fn read_index(&self, payload: Bytes) -> Result<Bytes, Status> {
+        let replica = self.target(Address::take(payload)?.0)?;
+        let index = replica.read_index().await;
+        Ok(answered(Some(&replica), index))
+    }
+
+    async fn propose(&self, payload: Bytes) -> Result<Bytes, Status> {
+        let Proposal { group, request, command } = understand(&payload)?;
+        let replica = self.replica(group)?;
+        let outcome = match &replica {
+            Some(replica) => replica.propose(request, command).await,
+            None => Err(Refused::NotLeader(None)),
+        };
+        Ok(answered(replica.as_deref(), outcome))
+    }
+
+    async fn query(&self, payload: Bytes) -> Result<Bytes, Status> {
+        let Question { group, query } = understand(&payload)?;
+        let replica = self.replica(group)?;
+        let answer = match &replica {
+            Some(replica) => replica.query(query).await,
+            None => Err(Refused::NotLeader(None)),
+        };
+        Ok(answered(replica.as_deref(), answer))
+    }
+
+    async fn probe(&self, payload: Bytes) -> Result<Bytes, Status> {
+        let (address, asker) = Address::take(payload)?;
+        let (replica, asker) = (self.target(address)?, understand::<u64>(&asker)?);
+        let asker_votes = replica.status().voters.iter().any(|voter| voter.raft_id() == asker);
+        let probed = Probed { initialized: replica.is_initialized().await, asker_votes };
+        Ok(Bytes::from(encode(&probed)))
     }
 }
 
-#[tonic::async_trait]
-impl MetadataService for Service {
-    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
-        let RaftRequest { group, target, kind, payload } = request.into_inner();
-        let replica = self.target(group, target)?;
-        let kind = RaftKind::try_from(kind).unwrap_or(RaftKind::Unspecified);
-        match replica.message(kind, &payload).await {
-            Some(reply) => Ok(Response::new(RaftReply { payload: Bytes::from(reply) })),
-            None => Err(Status::unavailable("the replica cannot answer")),
+fn answered<T: Serialize>(replica: Option<&Replica>, result: Result<T, Refused>) -> Bytes {
+    let write_epoch = replica.map_or(WriteEpoch(0), |replica| replica.state().group_state().write_epoch);
+    Bytes::from(encode(&Answered { write_epoch, reply: result.into() }))
+}
+
+#[async_trait]
+impl CallHandler for Service {
+    async fn call(
+        &self,
+        _caller: Option<Caller>,
+        method: Method,
+        payload: Bytes,
+        _limit: Duration,
+    ) -> Result<Bytes, Status> {
+        match method {
+            calls::APPEND | calls::VOTE | calls::PRE_VOTE | calls::TRANSFER_LEADER => {
+                self.raft(method, payload).await
+            }
+            calls::READ_INDEX => self.read_index(payload).await,
+            calls::PROPOSE => self.propose(payload).await,
+            calls::QUERY => self.query(payload).await,
+            calls::PROBE => self.probe(payload).await,
+            calls::CLOCK => Ok(Bytes::from(encode(&self.node()?.env().clock.wall()))),
+            Method(_) => Err(Status::unimplemented("no such call")),
         }
     }
+}
 
+#[async_trait]
+impl MetadataService for Service {
     async fn install_snapshot(
         &self,
         request: Request<Streaming<SnapshotPiece>>,
-    ) -> Result<Response<RaftReply>, Status> {
+    ) -> Result<Response<SnapshotReply>, Status> {
         let mut pieces = request.into_inner();
         let first = pieces.message().await?.ok_or_else(|| Status::invalid_argument("no pieces"))?;
-        let replica = self.target(first.group, first.target)?;
-        let head: SnapshotHead =
-            decode(&first.head).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let replica = self.target(Address { group: GroupId(first.group), raft_id: first.target })?;
+        let head: SnapshotHead = understand(&first.head)?;
         let full = |error: std::io::Error| Status::resource_exhausted(error.to_string());
         let mut spool = replica.spool().await.map_err(full)?;
         loop {
@@ -82,70 +137,8 @@ impl MetadataService for Service {
             spool = replica.spool_piece(spool, data).await.map_err(full)?;
         }
         match replica.install(head, spool).await {
-            Some(reply) => Ok(Response::new(RaftReply { payload: Bytes::from(reply) })),
+            Some(reply) => Ok(Response::new(SnapshotReply { payload: Bytes::from(reply) })),
             None => Err(Status::unavailable("the replica cannot answer")),
         }
     }
-
-    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<GroupReply>, Status> {
-        let ProposeRequest { group, proposal } = request.into_inner();
-        let Some(replica) = self.node()?.replica(GroupId(group)) else { return Ok(no_replica()) };
-        let Proposal { request, command } =
-            decode(&proposal).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let outcome = replica.propose(request, command).await;
-        reply(&replica, outcome)
-    }
-
-    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<GroupReply>, Status> {
-        let QueryRequest { group, query } = request.into_inner();
-        let Some(replica) = self.node()?.replica(GroupId(group)) else { return Ok(no_replica()) };
-        let query: Query = decode(&query).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let answer = replica.query(query).await;
-        reply(&replica, answer)
-    }
-
-    async fn read_index(
-        &self,
-        request: Request<ReadIndexRequest>,
-    ) -> Result<Response<ReadIndexReply>, Status> {
-        let ReadIndexRequest { group, target } = request.into_inner();
-        let reply = match self.target(group, target)?.read_index().await {
-            Ok(index) => ReadIndexReply { index: Some(index), leader_node: 0 },
-            Err(Refused::NotLeader(leader)) => {
-                ReadIndexReply { index: None, leader_node: leader.map_or(0, |leader| leader.0) }
-            }
-            Err(Refused::Busy) => return Err(Status::resource_exhausted("too many wait for an index")),
-            Err(Refused::Unknown(reason)) => return Err(Status::aborted(reason)),
-        };
-        Ok(Response::new(reply))
-    }
-
-    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
-        let ProbeRequest { group, target, asker } = request.into_inner();
-        let replica = self.target(group, target)?;
-        let asker_votes = replica.status().voters.iter().any(|voter| voter.raft_id() == asker);
-        Ok(Response::new(ProbeReply { initialized: replica.is_initialized().await, asker_votes }))
-    }
-}
-
-fn no_replica() -> Response<GroupReply> {
-    let not_leader = NotLeader { leader_node: 0, no_replica: true };
-    Response::new(GroupReply { reply: Some(Reply::NotLeader(not_leader)), write_epoch: 0 })
-}
-
-fn reply<T: Serialize>(
-    replica: &Replica,
-    result: Result<T, Refused>,
-) -> Result<Response<GroupReply>, Status> {
-    let write_epoch = replica.state().group_state().write_epoch.0;
-    let reply = match result {
-        Ok(done) => Reply::Done(Bytes::from(encode(&done))),
-        Err(Refused::NotLeader(leader)) => {
-            let leader_node = leader.map_or(0, |leader| leader.0);
-            Reply::NotLeader(NotLeader { leader_node, no_replica: false })
-        }
-        Err(Refused::Busy) => return Err(Status::resource_exhausted("too much waits in the group")),
-        Err(Refused::Unknown(reason)) => return Err(Status::aborted(reason)),
-    };
-    Ok(Response::new(GroupReply { reply: Some(reply), write_epoch }))
 }

@@ -1,28 +1,24 @@
 //! One try to get an answer from one node.
 
 use crate::{
+    calls::{self, Answered, Proposal, Question, Reply},
     command::{Command, Outcome},
     encoding::{decode, encode},
     node::MetadataNode,
     query::{Answer, Query},
     raft::replica::{Refused, Replica},
-    service::Proposal,
 };
-use ashlar_proto::metadata::{
-    GroupReply, ProposeRequest, QueryRequest, group_reply::Reply,
-    metadata_service_client::MetadataServiceClient,
-};
-use ashlar_rpc::{Class, MAX_MESSAGE_BYTES, PeerService, call_timeout, never_sent, request};
+use ashlar_rpc::{Method, never_sent};
 use ashlar_runtime::ClockExt;
 use ashlar_types::{GroupId, NodeId, RequestId, WriteEpoch};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tonic::{Code, Response, Status};
+use tonic::Code;
 
 /// What came of a try.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tried<T> {
     Done {
         value: T,
@@ -46,15 +42,12 @@ pub(super) trait Ask: Send + Sync + 'static {
     type Answer: DeserializeOwned + Send + 'static;
     /// Whether an attempt without an answer may have changed something.
     const CHANGES: bool;
+    const METHOD: Method;
 
     async fn here(&self, replica: &Replica) -> Result<Self::Answer, Refused>;
 
-    async fn there(
-        &self,
-        client: &mut MetadataServiceClient<PeerService>,
-        group: GroupId,
-        limit: Duration,
-    ) -> Result<Response<GroupReply>, Status>;
+    /// What a node elsewhere is sent.
+    fn encoded(&self) -> Bytes;
 }
 
 pub(super) struct AskPropose {
@@ -63,8 +56,8 @@ pub(super) struct AskPropose {
 }
 
 impl AskPropose {
-    pub(super) fn new(request: Option<RequestId>, command: Command) -> Self {
-        let proposal = Proposal { request, command };
+    pub(super) fn new(group: GroupId, request: Option<RequestId>, command: Command) -> Self {
+        let proposal = Proposal { group, request, command };
         let encoded = Bytes::from(encode(&proposal));
         Self { proposal, encoded }
     }
@@ -74,32 +67,24 @@ impl AskPropose {
 impl Ask for AskPropose {
     type Answer = Outcome;
     const CHANGES: bool = true;
+    const METHOD: Method = calls::PROPOSE;
 
     async fn here(&self, replica: &Replica) -> Result<Outcome, Refused> {
         replica.propose(self.proposal.request, self.proposal.command.clone()).await
     }
 
-    async fn there(
-        &self,
-        client: &mut MetadataServiceClient<PeerService>,
-        group: GroupId,
-        limit: Duration,
-    ) -> Result<Response<GroupReply>, Status> {
-        client
-            .propose(request(ProposeRequest { group: group.0, proposal: self.encoded.clone() }, limit))
-            .await
+    fn encoded(&self) -> Bytes {
+        self.encoded.clone()
     }
 }
 
 pub(super) struct AskQuery {
-    query: Query,
-    encoded: Bytes,
+    question: Question,
 }
 
 impl AskQuery {
-    pub(super) fn new(query: Query) -> Self {
-        let encoded = Bytes::from(encode(&query));
-        Self { query, encoded }
+    pub(super) fn new(group: GroupId, query: Query) -> Self {
+        Self { question: Question { group, query } }
     }
 }
 
@@ -107,18 +92,15 @@ impl AskQuery {
 impl Ask for AskQuery {
     type Answer = Answer;
     const CHANGES: bool = false;
+    const METHOD: Method = calls::QUERY;
 
     async fn here(&self, replica: &Replica) -> Result<Answer, Refused> {
-        replica.query(self.query.clone()).await
+        replica.query(self.question.query.clone()).await
     }
 
-    async fn there(
-        &self,
-        client: &mut MetadataServiceClient<PeerService>,
-        group: GroupId,
-        limit: Duration,
-    ) -> Result<Response<GroupReply>, Status> {
-        client.query(request(QueryRequest { group: group.0, query: self.encoded.clone() }, limit)).await
+    /// Most queries are answered here and never encoded.
+    fn encoded(&self) -> Bytes {
+        Bytes::from(encode(&self.question))
     }
 }
 
@@ -141,27 +123,20 @@ pub(super) async fn attempt<A: Ask>(
     }
     let address = node.watch_map().borrow().nodes.get(&target).map(|node| node.rpc.clone());
     let Some(address) = address else { return Tried::NotSent };
-    let mut client = MetadataServiceClient::new(node.peers().service(&address, Class::Small))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let call = ask.there(&mut client, group, limit);
-    match call_timeout(&*node.env().clock, limit, call).await {
-        Ok(reply) => take_apart(reply),
+    match node.peers().call(&address, A::METHOD, ask.encoded(), limit).await {
+        Ok(reply) => take_apart(&reply),
+        Err(status) if status.code() == Code::ResourceExhausted && never_sent(&status) => Tried::Busy,
         Err(status) if never_sent(&status) => Tried::NotSent,
-        Err(status) if status.code() == Code::ResourceExhausted => Tried::Busy,
         Err(_) => Tried::Unknown,
     }
 }
 
-fn take_apart<T: DeserializeOwned>(reply: GroupReply) -> Tried<T> {
-    match reply.reply {
-        Some(Reply::Done(bytes)) => match decode(&bytes) {
-            Ok(value) => Tried::Done { value, write_epoch: WriteEpoch(reply.write_epoch) },
-            Err(_) => Tried::Malformed,
-        },
-        Some(Reply::NotLeader(not)) => {
-            Tried::NotLeader((not.leader_node != 0).then_some(NodeId(not.leader_node)))
-        }
-        None => Tried::Malformed,
+fn take_apart<T: DeserializeOwned>(reply: &[u8]) -> Tried<T> {
+    match decode(reply) {
+        Ok(Answered { write_epoch, reply: Reply::Done(value) }) => Tried::Done { value, write_epoch },
+        Ok(Answered { reply: Reply::NotLeader(leader), .. }) => Tried::NotLeader(leader),
+        Ok(Answered { reply: Reply::Busy, .. }) => Tried::Busy,
+        Ok(Answered { reply: Reply::Unknown, .. }) => Tried::Unknown,
+        Err(_) => Tried::Malformed,
     }
 }

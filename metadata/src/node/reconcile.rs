@@ -7,12 +7,12 @@
 
 use super::{MetadataNode, chain};
 use crate::{
+    calls::{self, Address},
     command::Command,
+    encoding::decode,
     raft::replica::{Replica, ReplicaError},
 };
 use ashlar_placement::{ClusterMap, Group, NodeState};
-use ashlar_proto::metadata::{ProbeReply, ProbeRequest, metadata_service_client::MetadataServiceClient};
-use ashlar_rpc::{Class, call_timeout, request};
 use ashlar_runtime::ClockExt;
 use ashlar_types::{GroupId, NodeId, ReplicaId};
 use futures_util::future::join_all;
@@ -140,11 +140,12 @@ async fn probe(
     asker: ReplicaId,
 ) -> Probed {
     let Some(address) = map.nodes.get(&target.node).map(|node| &node.rpc) else { return Probed::Unreachable };
-    let mut client = MetadataServiceClient::new(node.shared.peers.service(address, Class::Small));
-    let message = ProbeRequest { group: group.0, target: target.raft_id(), asker: asker.raft_id() };
-    let call = client.probe(request(message, PROBE_LIMIT));
-    match call_timeout(&*node.shared.env.clock, PROBE_LIMIT, call).await {
-        Ok(ProbeReply { initialized, asker_votes }) => Probed::Replica { initialized, asker_votes },
+    let question = Address { group, raft_id: target.raft_id() }.with(&asker.raft_id());
+    match node.shared.peers.call(address, calls::PROBE, question, PROBE_LIMIT).await {
+        Ok(reply) => match decode(&reply) {
+            Ok(calls::Probed { initialized, asker_votes }) => Probed::Replica { initialized, asker_votes },
+            Err(_) => Probed::Unreachable,
+        },
         Err(status) if status.code() == Code::NotFound => Probed::NoReplica,
         Err(_) => Probed::Unreachable,
     }

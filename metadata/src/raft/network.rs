@@ -7,12 +7,13 @@ use super::{
     machine::SnapshotData,
     types::{RaftTypes, SnapshotMeta, Vote, replica},
 };
-use crate::encoding::{decode, encode};
-use ashlar_placement::ClusterMap;
-use ashlar_proto::metadata::{
-    RaftKind, RaftRequest, SnapshotPiece, metadata_service_client::MetadataServiceClient,
+use crate::{
+    calls::{self, Address},
+    encoding::{decode, encode},
 };
-use ashlar_rpc::{Class, MAX_MESSAGE_BYTES, PeerService, Peers, call_timeout, request};
+use ashlar_placement::ClusterMap;
+use ashlar_proto::metadata::{SnapshotPiece, metadata_service_client::MetadataServiceClient};
+use ashlar_rpc::{MAX_MESSAGE_BYTES, Method, Peers, request};
 use ashlar_runtime::{ClockExt, Pool};
 use ashlar_types::{GroupId, NodeId};
 use bytes::Bytes;
@@ -82,33 +83,22 @@ impl RaftNetworkFactory<RaftTypes> for Network {
 }
 
 impl Link {
-    fn client(&self, class: Class) -> Result<MetadataServiceClient<PeerService>, Unreachable<RaftTypes>> {
+    fn address(&self) -> Result<String, Unreachable<RaftTypes>> {
         let node = replica(self.target).node;
         let address = self.network.book.address(node);
-        let address =
-            address.ok_or_else(|| Unreachable::from_string(format!("node {node} is not in the map")))?;
-        Ok(MetadataServiceClient::new(self.network.peers.service(&address, class))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+        address.ok_or_else(|| Unreachable::from_string(format!("node {node} is not in the map")))
     }
 
     async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
-        kind: RaftKind,
+        method: Method,
         action: RPCTypes,
         message: &Q,
         limit: Duration,
     ) -> Result<A, RPCError<RaftTypes>> {
-        let mut client = self.client(Class::Small)?;
-        let message = RaftRequest {
-            group: self.network.group.0,
-            target: self.target,
-            kind: kind.into(),
-            payload: Bytes::from(encode(message)),
-        };
-        let call = client.raft(request(message, limit));
-        match call_timeout(&*self.network.peers.env().clock, limit, call).await {
-            Ok(reply) => decode(&reply.payload).map_err(|error| RPCError::Network(NetworkError::new(&error))),
+        let payload = Address { group: self.network.group, raft_id: self.target }.with(message);
+        match self.network.peers.call(&self.address()?, method, payload, limit).await {
+            Ok(reply) => decode(&reply).map_err(|error| RPCError::Network(NetworkError::new(&error))),
             Err(status) => Err(self.failure(action, limit, &status)),
         }
     }
@@ -166,7 +156,7 @@ impl RaftNetworkV2<RaftTypes> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<RaftTypes>, RPCError<RaftTypes>> {
         let limit = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND_LIMIT };
-        self.call(RaftKind::Append, RPCTypes::AppendEntries, &rpc, limit).await
+        self.call(calls::APPEND, RPCTypes::AppendEntries, &rpc, limit).await
     }
 
     async fn vote(
@@ -174,7 +164,7 @@ impl RaftNetworkV2<RaftTypes> for Link {
         rpc: VoteRequest<RaftTypes>,
         option: RPCOption,
     ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
-        self.call(RaftKind::Vote, RPCTypes::Vote, &rpc, option.hard_ttl()).await
+        self.call(calls::VOTE, RPCTypes::Vote, &rpc, option.hard_ttl()).await
     }
 
     async fn pre_vote(
@@ -182,7 +172,7 @@ impl RaftNetworkV2<RaftTypes> for Link {
         rpc: VoteRequest<RaftTypes>,
         option: RPCOption,
     ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
-        self.call(RaftKind::PreVote, RPCTypes::Vote, &rpc, option.hard_ttl()).await
+        self.call(calls::PRE_VOTE, RPCTypes::Vote, &rpc, option.hard_ttl()).await
     }
 
     async fn transfer_leader(
@@ -190,7 +180,7 @@ impl RaftNetworkV2<RaftTypes> for Link {
         rpc: TransferLeaderRequest<RaftTypes>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<RaftTypes>, RPCError<RaftTypes>> {
-        self.call(RaftKind::TransferLeader, RPCTypes::TransferLeader, &rpc, option.hard_ttl()).await
+        self.call(calls::TRANSFER_LEADER, RPCTypes::TransferLeader, &rpc, option.hard_ttl()).await
     }
 
     async fn full_snapshot(
@@ -200,7 +190,10 @@ impl RaftNetworkV2<RaftTypes> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<RaftTypes>, StreamingError<RaftTypes>> {
-        let mut client = self.client(Class::Bulk(0))?;
+        let peer = self.network.peers.bulk(&self.address()?);
+        let mut client = MetadataServiceClient::new(peer)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let Snapshot { meta, snapshot } = snapshot;
         let (pieces, waiting) = mpsc::channel(SNAPSHOT_PIECES);
         let first = SnapshotPiece {

@@ -12,13 +12,14 @@ use super::{
     replica::{Refused, Replica, forward},
     types::{RaftTypes, Runtime, replica},
 };
-use crate::query::{Answer, Query};
-use ashlar_proto::metadata::{
-    ReadIndexReply, ReadIndexRequest, metadata_service_client::MetadataServiceClient,
+use crate::{
+    calls::{self, Address, Answered, Reply},
+    encoding::decode,
+    query::{Answer, Query},
 };
-use ashlar_rpc::{Class, Peers, call_timeout, request};
+use ashlar_rpc::Peers;
 use ashlar_runtime::{ClockExt, Env, RngExt, TaskHandle};
-use ashlar_types::{GroupId, NodeId, ReplicaId};
+use ashlar_types::{GroupId, ReplicaId};
 use openraft::{
     Raft,
     async_runtime::watch::WatchReceiver as _,
@@ -147,15 +148,14 @@ impl Seat {
     async fn ask_node(&self, leader: u64) -> Result<u64, Refused> {
         let unreachable = Refused::NotLeader(None);
         let address = self.book.address(replica(leader).node).ok_or(unreachable)?;
-        let mut client = MetadataServiceClient::new(self.peers.service(&address, Class::Small));
-        let message = ReadIndexRequest { group: self.group.0, target: leader };
-        let call = client.read_index(request(message, ASK_LIMIT));
-        match call_timeout(&*self.env.clock, ASK_LIMIT, call).await {
-            Ok(ReadIndexReply { index: Some(index), .. }) => Ok(index),
-            Ok(ReadIndexReply { index: None, leader_node }) => {
-                Err(Refused::NotLeader((leader_node != 0).then_some(NodeId(leader_node))))
-            }
-            Err(_) => Err(unreachable),
+        let target = Address { group: self.group, raft_id: leader };
+        let reply = self.peers.call(&address, calls::READ_INDEX, target.with(&()), ASK_LIMIT).await;
+        let Ok(reply) = reply else { return Err(unreachable) };
+        match decode::<Answered<u64>>(&reply).map(|answered| answered.reply) {
+            Ok(Reply::Done(index)) => Ok(index),
+            Ok(Reply::NotLeader(leader)) => Err(Refused::NotLeader(leader)),
+            Ok(Reply::Busy) => Err(Refused::Busy),
+            Ok(Reply::Unknown) | Err(_) => Err(unreachable),
         }
     }
 }

@@ -12,14 +12,14 @@ use super::{
     types::{RaftTypes, Runtime, replica},
 };
 use crate::{
+    calls,
     command::{Command, Entry, Outcome},
     encoding::{decode, encode},
     kv::{Kv, KvError},
     log::{LogError, LogOptions, LogStore},
     state::{StateError, StateMachine},
 };
-use ashlar_proto::metadata::RaftKind;
-use ashlar_rpc::Peers;
+use ashlar_rpc::{Method, Peers};
 use ashlar_runtime::{Env, Pool, RngExt};
 use ashlar_types::{GroupId, NodeId, ReplicaId, RequestId, Timestamp};
 use openraft::{
@@ -256,15 +256,13 @@ impl Replica {
     }
 
     /// Answers a Raft message; `None` if this replica cannot.
-    pub(crate) async fn message(&self, kind: RaftKind, payload: &[u8]) -> Option<Vec<u8>> {
-        match kind {
-            RaftKind::Unspecified => None,
-            RaftKind::Append => self.reply(payload, |rpc| self.raft.append_entries(rpc)).await,
-            RaftKind::Vote => self.reply(payload, |rpc| self.raft.vote(rpc)).await,
-            RaftKind::PreVote => self.reply(payload, |rpc| self.raft.pre_vote(rpc)).await,
-            RaftKind::TransferLeader => {
-                self.reply(payload, |rpc| self.raft.handle_transfer_leader(rpc)).await
-            }
+    pub(crate) async fn message(&self, method: Method, payload: &[u8]) -> Option<Vec<u8>> {
+        match method {
+            calls::APPEND => self.reply(payload, |rpc| self.raft.append_entries(rpc)).await,
+            calls::VOTE => self.reply(payload, |rpc| self.raft.vote(rpc)).await,
+            calls::PRE_VOTE => self.reply(payload, |rpc| self.raft.pre_vote(rpc)).await,
+            calls::TRANSFER_LEADER => self.reply(payload, |rpc| self.raft.handle_transfer_leader(rpc)).await,
+            Method(_) => None,
         }
     }
 

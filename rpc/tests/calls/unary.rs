@@ -1,8 +1,7 @@
 //! Calls through a generated service.
 use crate::loopback::{LIMIT, OURS, start};
 use ashlar_proto::metadata::{
-    GroupReply, ProbeReply, ProbeRequest, ProposeRequest, QueryRequest, RaftReply, RaftRequest,
-    ReadIndexReply, ReadIndexRequest, SnapshotPiece,
+    SnapshotPiece, SnapshotReply,
     metadata_service_client::MetadataServiceClient,
     metadata_service_server::{MetadataService, MetadataServiceServer},
 };
@@ -10,45 +9,35 @@ use ashlar_rpc::{Caller, Class, Peers, Routes, RpcIdentity, bind, call_timeout, 
 use ashlar_runtime::Env;
 use ashlar_types::{ClusterId, NodeId};
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use std::time::Duration;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// Answers a Raft message with its payload, a snapshot with its length, a query with its caller, and no proposal.
+/// Answers a snapshot with its bytes; one whose head asks for it with its caller, or never.
 struct Echo;
+
+const WHO: Bytes = Bytes::from_static(b"who");
+const NEVER: Bytes = Bytes::from_static(b"never");
 
 #[tonic::async_trait]
 impl MetadataService for Echo {
-    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
-        Ok(Response::new(RaftReply { payload: request.into_inner().payload }))
-    }
-
     async fn install_snapshot(
         &self,
         request: Request<Streaming<SnapshotPiece>>,
-    ) -> Result<Response<RaftReply>, Status> {
+    ) -> Result<Response<SnapshotReply>, Status> {
+        let caller = request.extensions().get::<Caller>().map_or(0, |caller| caller.0.0);
         let mut pieces = request.into_inner();
-        let mut total = 0;
+        let mut total = Vec::new();
         while let Some(piece) = pieces.message().await? {
-            total += piece.data.len();
+            if piece.head == NEVER {
+                return std::future::pending().await;
+            }
+            if piece.head == WHO {
+                total.extend(caller.to_string().into_bytes());
+            }
+            total.extend(piece.data);
         }
-        Ok(Response::new(RaftReply { payload: Bytes::from(total.to_string()) }))
-    }
-
-    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
-        Ok(Response::new(ProbeReply::default()))
-    }
-
-    async fn read_index(&self, _: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
-        Ok(Response::new(ReadIndexReply::default()))
-    }
-
-    async fn propose(&self, _: Request<ProposeRequest>) -> Result<Response<GroupReply>, Status> {
-        std::future::pending().await
-    }
-
-    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<GroupReply>, Status> {
-        let caller = request.extensions().get::<Caller>().map_or(0, |caller| u64::from(caller.0.0));
-        Ok(Response::new(GroupReply { reply: None, write_epoch: caller }))
+        Ok(Response::new(SnapshotReply { payload: Bytes::from(total) }))
     }
 }
 
@@ -56,14 +45,14 @@ fn members() -> Routes {
     Routes::new().add(MetadataServiceServer::new(Echo))
 }
 
-fn message(payload: Bytes) -> RaftRequest {
-    RaftRequest { group: 1, target: 2, kind: 1, payload }
+fn message(head: Bytes, data: Bytes) -> impl Stream<Item = SnapshotPiece> {
+    stream::iter([SnapshotPiece { group: 1, target: 2, head, data, last: true }])
 }
 
 async fn echo(peers: &Peers, address: &str, class: Class, payload: Bytes) -> Result<Bytes, Status> {
     let mut client = MetadataServiceClient::new(peers.service(address, class))
         .max_decoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES);
-    let call = client.raft(request(message(payload), LIMIT));
+    let call = client.install_snapshot(request(message(Bytes::new(), payload), LIMIT));
     call_timeout(&*peers.env().clock, LIMIT, call).await.map(|reply| reply.payload)
 }
 
@@ -77,8 +66,8 @@ async fn a_call_is_answered_on_every_class_of_connection() {
         assert_eq!(echo(&peers, &server.address, class, payload.clone()).await.unwrap(), payload);
     }
     let mut client = MetadataServiceClient::new(peers.bulk(&server.address));
-    let reply = client.query(QueryRequest { group: 1, query: Bytes::new() }).await.unwrap();
-    assert_eq!(reply.into_inner().write_epoch, 2, "the server learns which node calls");
+    let reply = client.install_snapshot(message(WHO, Bytes::new())).await.unwrap();
+    assert_eq!(reply.into_inner().payload, "2", "the server learns which node calls");
 }
 
 #[tokio::test]
@@ -113,13 +102,13 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
     let peers = Peers::new(env.clone(), RpcIdentity::of(OURS, NodeId(2)));
     let mut client = MetadataServiceClient::new(peers.service(&server.address, Class::Small));
     let limit = Duration::from_millis(50);
-    let proposal = ProposeRequest { group: 1, proposal: Bytes::new() };
-    let local = call_timeout(&*env.clock, limit, client.propose(proposal.clone())).await.unwrap_err();
+    let unanswered = || message(NEVER, Bytes::new());
+    let local = call_timeout(&*env.clock, limit, client.install_snapshot(unanswered())).await.unwrap_err();
     assert_eq!(local.code(), Code::DeadlineExceeded);
     // The deadline that travels with the request ends the call on the server, whatever the client does.
-    let mut asked = Request::new(proposal);
+    let mut asked = Request::new(unanswered());
     asked.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
-    let remote = call_timeout(&*env.clock, LIMIT, client.propose(asked)).await.unwrap_err();
+    let remote = call_timeout(&*env.clock, LIMIT, client.install_snapshot(asked)).await.unwrap_err();
     assert!(matches!(remote.code(), Code::DeadlineExceeded | Code::Cancelled), "{remote}");
 }
 
