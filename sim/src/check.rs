@@ -3,5 +3,31 @@
 //! They share no code with the product, not even its types, and know nothing of the scenario that made what they
 //! judge: a history goes in, a verdict comes out.
 
+mod bucket;
+pub mod counters;
 pub mod history;
+mod key;
+pub mod linearizability;
+pub mod listing;
+pub mod raft;
 pub mod recorder;
+pub mod register;
+pub mod replicas;
+pub mod search;
+pub mod versions;
+
+#[cfg(test)]
+mod cross;
+#[cfg(test)]
+mod planted;
+
+use history::History;
+use linearizability::Judged;
+
+/// All that a history alone can tell.
+pub fn judge(history: &History) -> Judged {
+    let mut judged = linearizability::judge(history);
+    judged.violations.extend(listing::pages(history));
+    judged.violations.extend(versions::judge(history));
+    judged
+}

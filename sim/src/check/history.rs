@@ -79,7 +79,7 @@ pub enum Operation {
         part: u16,
         value: Value,
     },
-    /// Parts by number with the values whose tags the client names.
+    /// Parts by number with the values whose tags the client names, of an upload whose creation was answered.
     Complete {
         place: Place,
         upload: UploadName,
