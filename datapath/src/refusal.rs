@@ -12,6 +12,7 @@ pub fn object_error(refusal: Refusal) -> ObjectError {
         Refusal::BucketTaken => ObjectError::BucketAlreadyExists,
         Refusal::BucketSealed => ObjectError::BucketBusy,
         Refusal::BucketNotEmpty => ObjectError::BucketNotEmpty,
+        Refusal::Retry => ObjectError::SlowDown("placement changed while the bytes were written"),
         Refusal::QuotaExceeded => ObjectError::QuotaExceeded,
         Refusal::NoSuchKey { delete_marker } => ObjectError::NoSuchKey { delete_marker },
         Refusal::NoSuchVersion => ObjectError::NoSuchVersion,

@@ -7,8 +7,8 @@ use ashlar_placement::{ClusterMap, Labels};
 use ashlar_types::{
     BucketId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ChunkId, CompletedPart, Content,
     DriveId, DriveUuid, ETag, GroupId, Interval, MapEpoch, MissingSlot, NodeId, ObjectChecksum, ObjectKey,
-    ObjectMetadata, PartInfo, RequestId, ShardOwner, SlotIndex, Timestamp, UploadId, UploadInfo, VersionId,
-    VersionUid, Versioning, WriteCondition, WriteEpoch,
+    ObjectMetadata, PartInfo, PgId, RequestId, ShardOwner, SlotIndex, Timestamp, UploadId, UploadInfo,
+    VersionId, VersionUid, Versioning, WriteCondition, WriteEpoch,
     service::{AccessKey, BucketInfo, DeleteKey, Deleted, Quota},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,47 @@ pub enum Command {
     DigestMark {
         mark: u64,
     },
+}
+
+impl Command {
+    /// What kind of command it is, never what is in it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::AdvanceWriteEpoch { .. } => "advance write epoch",
+            Self::DigestMark { .. } => "digest mark",
+            Self::System(command) => match command {
+                SystemCommand::Form { .. } => "form",
+                SystemCommand::UpdateMap { .. } => "update map",
+                SystemCommand::JoinNode(_) => "join node",
+                SystemCommand::PutJoinToken { .. } => "put join token",
+                SystemCommand::ReserveBucket { .. } => "reserve bucket",
+                SystemCommand::ActivateBucket { .. } => "activate bucket",
+                SystemCommand::RemoveBucket { .. } => "remove bucket",
+                SystemCommand::PutAccessKey { .. } => "put access key",
+                SystemCommand::DeleteAccessKey { .. } => "delete access key",
+            },
+            Self::Partition(command) => match command {
+                PartitionCommand::CreateBucket { .. } => "create bucket",
+                PartitionCommand::SealBucket { .. } => "seal bucket",
+                PartitionCommand::UnsealBucket { .. } => "unseal bucket",
+                PartitionCommand::PurgeBucket { .. } => "purge bucket",
+                PartitionCommand::SetVersioning { .. } => "set versioning",
+                PartitionCommand::SetQuota { .. } => "set quota",
+                PartitionCommand::FencePg(_) => "fence placement group",
+                PartitionCommand::PutVersion(_) => "put version",
+                PartitionCommand::DeleteVersions { .. } => "delete versions",
+                PartitionCommand::CreateUpload(_) => "create upload",
+                PartitionCommand::PutPart(_) => "put part",
+                PartitionCommand::CompleteUpload(_) => "complete upload",
+                PartitionCommand::AbortUpload { .. } => "abort upload",
+                PartitionCommand::FillSlot(_) => "fill slot",
+                PartitionCommand::ReportSlots { .. } => "report slots",
+                PartitionCommand::QueueGarbage { .. } => "queue garbage",
+                PartitionCommand::GarbageDone { .. } => "garbage done",
+            },
+        }
+    }
 }
 
 /// Group 0: the map, the bucket directory, identities.
@@ -163,6 +204,9 @@ pub enum PartitionCommand {
         bucket: BucketId,
         quota: Quota,
     },
+    /// Slots were moved: what is committed from here on under an older interval has its shards on the drives they were
+    /// moved away from treated as missing, or is refused with `Retry`.
+    FencePg(FencePg),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +274,24 @@ pub struct FillSlot {
     pub chunk: ChunkId,
     pub slot: SlotIndex,
     pub interval: Interval,
+    pub drive: DriveId,
+}
+
+/// In every metadata group, before the verifying pass of a move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencePg {
+    pub pg: PgId,
+    /// The placement group's, since the move began.
+    pub interval: Interval,
+    /// Shards that a chunk of its profile needs to be committed: k + ceil(m/2).
+    pub quorum: u8,
+    pub superseded: Vec<SupersededSlot>,
+}
+
+/// A slot and the drive that takes no more shards for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SupersededSlot {
+    pub slot: SlotIndex,
     pub drive: DriveId,
 }
 
@@ -311,4 +373,6 @@ pub enum Refusal {
     /// A command for another kind of group, or of a newer feature level.
     NotUnderstood,
     QuotaExceeded,
+    /// Placement changed while the bytes were written, and too few of them are where they belong: write them again.
+    Retry,
 }

@@ -75,10 +75,12 @@ pub enum Table {
     Identities = 21,
     /// Group 0: join tokens.
     Tokens = 22,
+    /// Drives that slots were moved away from, by placement group.
+    Fences = 23,
 }
 
 impl Table {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Current,
         Self::Versions,
@@ -100,6 +102,7 @@ impl Table {
         Self::Map,
         Self::Identities,
         Self::Tokens,
+        Self::Fences,
     ];
 
     pub fn number(self) -> u8 {

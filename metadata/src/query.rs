@@ -86,6 +86,32 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Whether answering may read many rows.
+    pub fn scans(&self) -> bool {
+        match self {
+            Self::Map
+            | Self::Bucket { .. }
+            | Self::AccessKey { .. }
+            | Self::BucketState { .. }
+            | Self::Version { .. }
+            | Self::Upload { .. }
+            | Self::Counters { .. }
+            | Self::BucketStats { .. }
+            | Self::GroupState => false,
+            Self::Buckets { .. }
+            | Self::BucketRows
+            | Self::Users
+            | Self::List { .. }
+            | Self::Versions { .. }
+            | Self::Uploads { .. }
+            | Self::Parts { .. }
+            | Self::Garbage { .. }
+            | Self::Repairs { .. } => true,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContentWanted {
     No,

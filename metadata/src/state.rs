@@ -5,7 +5,7 @@
 //! however the entries were cut into batches.
 //!
 //! One file a step: `apply` dispatches and remembers outcomes, `put`, `delete`, `upload`, `complete`, `bucket`,
-//! `quota`, `repair`, `garbage` change partitions, `system`, `join`, `directory` change group 0; `query` and `listing` read;
+//! `quota`, `fence`, `repair`, `garbage` change partitions, `system`, `join`, `directory` change group 0; `query` and `listing` read;
 //! `digest` and `install` compare and replace replicas.
 //!
 //! Invariants (`verify` checks them in tests):
@@ -22,6 +22,7 @@ mod complete;
 mod delete;
 mod digest;
 mod directory;
+mod fence;
 mod garbage;
 mod install;
 mod join;

@@ -32,6 +32,11 @@ pub fn bucket(bucket: BucketId) -> Vec<u8> {
     bucket.0.to_be_bytes().to_vec()
 }
 
+/// `Fences`.
+pub fn pg(pg: PgId) -> Vec<u8> {
+    pg.0.to_be_bytes().to_vec()
+}
+
 /// `Current`, `Null`: nothing follows the key.
 pub fn object(bucket: BucketId, key: &ObjectKey) -> Vec<u8> {
     object_text(bucket, key.as_str())

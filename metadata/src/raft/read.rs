@@ -165,7 +165,7 @@ impl Replica {
     pub(crate) async fn query(&self, query: Query) -> Result<Answer, Refused> {
         let index = self.reads.index().await?;
         self.covers(index).await?;
-        let answer = if scans(&query) {
+        let answer = if query.scans() {
             let state = Arc::clone(&self.state);
             self.shared.query_pool.run(move || state.query(&query)).await
         } else {
@@ -211,30 +211,6 @@ impl Replica {
 
 fn covers(applied: Option<&super::types::LogId>, index: u64) -> bool {
     applied.is_some_and(|applied| applied.index >= index)
-}
-
-/// Whether answering may read many rows.
-fn scans(query: &Query) -> bool {
-    match query {
-        Query::Map
-        | Query::Bucket { .. }
-        | Query::AccessKey { .. }
-        | Query::BucketState { .. }
-        | Query::Version { .. }
-        | Query::Upload { .. }
-        | Query::Counters { .. }
-        | Query::BucketStats { .. }
-        | Query::GroupState => false,
-        Query::Buckets { .. }
-        | Query::BucketRows
-        | Query::Users
-        | Query::List { .. }
-        | Query::Versions { .. }
-        | Query::Uploads { .. }
-        | Query::Parts { .. }
-        | Query::Garbage { .. }
-        | Query::Repairs { .. } => true,
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A Raft node id is a [`ReplicaId`] as one number, so an older incarnation of a replica is another Raft node. Raft
 //! members carry no address: it follows from the node by the cluster map and may change.
 
-use crate::command::{Command, Entry, Outcome, PartitionCommand, SystemCommand};
+use crate::command::{Entry, Outcome};
 use ashlar_types::ReplicaId;
 use openraft::{
     EmptyNode,
@@ -38,40 +38,7 @@ pub(crate) type SnapshotMeta = SnapshotMetaOf<RaftTypes>;
 /// For openraft's messages: what kind of command it is, never what is in it.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.command {
-            Command::Nothing => "nothing",
-            Command::AdvanceWriteEpoch { .. } => "advance write epoch",
-            Command::DigestMark { .. } => "digest mark",
-            Command::System(command) => match command {
-                SystemCommand::Form { .. } => "form",
-                SystemCommand::UpdateMap { .. } => "update map",
-                SystemCommand::JoinNode(_) => "join node",
-                SystemCommand::PutJoinToken { .. } => "put join token",
-                SystemCommand::ReserveBucket { .. } => "reserve bucket",
-                SystemCommand::ActivateBucket { .. } => "activate bucket",
-                SystemCommand::RemoveBucket { .. } => "remove bucket",
-                SystemCommand::PutAccessKey { .. } => "put access key",
-                SystemCommand::DeleteAccessKey { .. } => "delete access key",
-            },
-            Command::Partition(command) => match command {
-                PartitionCommand::CreateBucket { .. } => "create bucket",
-                PartitionCommand::SealBucket { .. } => "seal bucket",
-                PartitionCommand::UnsealBucket { .. } => "unseal bucket",
-                PartitionCommand::PurgeBucket { .. } => "purge bucket",
-                PartitionCommand::SetVersioning { .. } => "set versioning",
-                PartitionCommand::SetQuota { .. } => "set quota",
-                PartitionCommand::PutVersion(_) => "put version",
-                PartitionCommand::DeleteVersions { .. } => "delete versions",
-                PartitionCommand::CreateUpload(_) => "create upload",
-                PartitionCommand::PutPart(_) => "put part",
-                PartitionCommand::CompleteUpload(_) => "complete upload",
-                PartitionCommand::AbortUpload { .. } => "abort upload",
-                PartitionCommand::FillSlot(_) => "fill slot",
-                PartitionCommand::ReportSlots { .. } => "report slots",
-                PartitionCommand::QueueGarbage { .. } => "queue garbage",
-                PartitionCommand::GarbageDone { .. } => "garbage done",
-            },
-        })
+        f.write_str(self.command.name())
     }
 }
 

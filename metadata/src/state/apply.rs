@@ -115,6 +115,8 @@ impl<'a> Apply<'a> {
         }
         let outcome = match self.command(&entry.command) {
             Ok(done) => Ok(done),
+            // Shards of blobs that are too old are the sweep's: it may have deleted some already.
+            Err(Halt::Refused(Refusal::Expired)) => Err(Refusal::Expired),
             Err(Halt::Refused(refusal)) => {
                 self.garbage.extend(blobs_of(&entry.command).cloned());
                 Err(refusal)
@@ -194,6 +196,7 @@ impl<'a> Apply<'a> {
             }
             PartitionCommand::GarbageDone { rows } => Ok(self.garbage_done(rows)),
             PartitionCommand::SetQuota { bucket, quota } => self.set_quota(*bucket, *quota),
+            PartitionCommand::FencePg(fence) => self.fence_pg(fence),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     apply::{Applied, Apply},
+    fence::Fenced,
     quota::Growth,
 };
 use crate::{
@@ -75,6 +76,7 @@ impl Apply<'_> {
             objects_added: 1,
             objects_freed: replaced.map_or(0, |replaced| u64::from(!replaced.is_delete_marker())),
         })?;
+        let fenced = self.fenced(&put.content)?;
         let object = ObjectRecord {
             uid: put.uid,
             size: put.size,
@@ -86,9 +88,9 @@ impl Apply<'_> {
             stored: stored(&put.content, put.crc64),
         };
         let sequence = place.next_sequence();
-        self.name_content(&place, ShardOwner::Version(put.uid), &put.content);
-        let record = ManifestRecord { manifest: put.content.manifest.clone(), parts: Vec::new() };
-        self.put_content(&place, sequence, &object, record, &put.content.inline);
+        self.name_content(&place, ShardOwner::Version(put.uid), &fenced);
+        let Content { manifest, inline } = fenced.content.into_owned();
+        self.put_content(&place, sequence, &object, ManifestRecord { manifest, parts: Vec::new() }, &inline);
         let written = self.put_object(&mut place, current, sequence, put.salt, object)?;
         self.put_counters(place.bucket, &place.counts);
         Ok(Done::Written(Box::new(written)))
@@ -301,17 +303,19 @@ impl Apply<'_> {
     }
 
     /// Rows of `Reverse` and `Repair` for blobs that are new in the tables.
-    pub(super) fn name_content(&mut self, place: &Place<'_>, owner: ShardOwner, content: &Content) {
-        for blob in content.manifest.blobs() {
+    pub(super) fn name_content(&mut self, place: &Place<'_>, owner: ShardOwner, fenced: &Fenced<'_>) {
+        for blob in fenced.content.manifest.blobs() {
             let named = ReverseRecord { bucket: place.bucket, key: place.key.clone() };
             for (chunk, index) in blob.chunks.iter().zip(0u32..) {
                 let id = ChunkId { blob: blob.id, index };
                 self.put(Table::Reverse, tables::reverse(chunk.pg, owner, id), &named);
             }
             for missing in blob.missing() {
+                // A late shard under an older interval does not fill a slot that was fenced.
+                let superseded = fenced.superseded.get(&(missing.chunk, missing.slot)).copied();
                 let repair = RepairRecord {
                     pg: missing.pg,
-                    interval: missing.interval,
+                    interval: superseded.unwrap_or(missing.interval),
                     bucket: place.bucket,
                     key: place.key.clone(),
                     owner,

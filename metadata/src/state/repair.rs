@@ -56,6 +56,9 @@ impl Apply<'_> {
         let unwanted = || Halt::Refused(Refusal::NoSuchVersion);
         let mut named = self.named(fill.bucket, &fill.key, fill.owner)?.ok_or_else(unwanted)?;
         let chunk = named.chunk(fill.chunk).ok_or_else(unwanted)?;
+        if self.is_superseded(chunk.pg, fill.slot, fill.drive, fill.interval)? {
+            return Err(unwanted());
+        }
         let slot = chunk.slots.get_mut(usize::from(fill.slot.0)).ok_or_else(unwanted)?;
         let row = tables::repair(fill.chunk, fill.slot);
         match self.record::<RepairRecord>(Table::Repair, &row)? {

@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test that gets another answer than it asks for fails")]
 
 mod digests;
+mod fences;
 mod fixture;
 mod garbage;
 mod listing;

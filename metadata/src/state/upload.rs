@@ -67,6 +67,7 @@ impl Apply<'_> {
             bytes_freed: replaced.as_ref().map_or(0, |replaced| replaced.size),
             ..Growth::default()
         })?;
+        let fenced = self.fenced(&part.content)?;
         if let Some(replaced) = replaced {
             place.counts.counters.upload_bytes -= replaced.size;
             self.discard_part(owner, replaced);
@@ -78,10 +79,10 @@ impl Apply<'_> {
             crc64: part.crc64,
             checksum: part.checksum.clone(),
             last_modified: self.now(),
-            content: part.content.clone(),
+            content: fenced.content.clone().into_owned(),
         };
         self.put(Table::Parts, row, &record);
-        self.name_content(&place, owner, &part.content);
+        self.name_content(&place, owner, &fenced);
         self.put_counters(place.bucket, &place.counts);
         Ok(Done::Part(record.info(part.part_number)))
     }

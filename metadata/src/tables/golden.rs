@@ -1,8 +1,9 @@
 //! Bytes of one row of each table. A change here is a new format version, and a page in `docs/formats/metadata.md`.
 
 use super::record::{
-    BucketRecord, CompletedRecord, CounterRecord, GroupRecord, ManifestRecord, ObjectRecord, PartRecord,
-    RepairRecord, ReverseRecord, Stored, TokenRecord, TokenUse, UploadRecord, VersionBody, VersionRecord,
+    BucketRecord, CompletedRecord, CounterRecord, FenceRecord, GroupRecord, ManifestRecord, ObjectRecord,
+    PartRecord, RepairRecord, ReverseRecord, Stored, Superseded, TokenRecord, TokenUse, UploadRecord,
+    VersionBody, VersionRecord,
 };
 use crate::{
     command::{Done, GarbageId, Outcome, Refusal, WrittenVersion},
@@ -71,6 +72,7 @@ fn keys() {
         &super::garbage(GarbageId { since: Timestamp(8), number: 9 }),
         "0000000000000008 0000000000000009",
     );
+    key_is(&super::pg(PgId(9)), "00000009");
     let request = RequestId { write_epoch: WriteEpoch(1), session: SessionId(2), sequence: 3 };
     key_is(&super::request(request), "0000000000000001 00000000000000000000000000000002 0000000000000003");
     key_is(&super::due_completed(WriteEpoch(4), b"row"), "01 0000000000000004 726f77");
@@ -219,6 +221,8 @@ fn shards() {
         bad_drive: Some(DriveId(6)),
     };
     value_is(&repair, "0109058202036b00 79010506070106");
+    let superseded = vec![Superseded { slot: SlotIndex(2), drive: DriveId(6), since: Interval(300) }];
+    value_is(&FenceRecord { interval: Interval(300), quorum: 5, superseded }, "01ac02050102 06ac02");
     value_is(&vec![blob()], "01018be202c80101 0203040109050201 0600");
 }
 

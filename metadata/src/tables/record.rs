@@ -8,7 +8,7 @@ use crate::query::Counters;
 use ashlar_types::{
     Blob, BucketId, Checksum, ChecksumAlgorithm, ChecksumKind, Content, DriveId, DriveUuid, ETag, GroupId,
     Interval, Manifest, NodeId, ObjectChecksum, ObjectKey, ObjectMetadata, PartInfo, PgId, Sequence,
-    ShardOwner, Timestamp, UploadId, UploadInfo, VersionId, VersionInfo, VersionUid, Versioning,
+    ShardOwner, SlotIndex, Timestamp, UploadId, UploadInfo, VersionId, VersionInfo, VersionUid, Versioning,
     WriteCondition, WriteEpoch,
     service::{BucketInfo, Quota},
 };
@@ -146,6 +146,26 @@ pub struct BucketRecord {
     pub versioning: Versioning,
     pub sealed: bool,
     pub quota: Quota,
+}
+
+/// `Fences`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceRecord {
+    /// Of the last fence.
+    pub interval: Interval,
+    /// Shards that a chunk needs to be committed.
+    pub quorum: u8,
+    /// In order of slot and drive.
+    pub superseded: Vec<Superseded>,
+}
+
+/// A drive that a slot was moved away from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superseded {
+    pub slot: SlotIndex,
+    pub drive: DriveId,
+    /// Shards written there under older intervals do not count.
+    pub since: Interval,
 }
 
 /// `Tokens`.

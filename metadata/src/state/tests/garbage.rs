@@ -2,11 +2,11 @@
 
 use super::fixture::{BUCKET, GROUP, Group, blob, completion, if_absent, key, of_blob};
 use crate::{
-    command::{Command, Done, Entry, FillSlot, PartitionCommand, Refusal},
+    command::{Command, Done, Entry, FillSlot, PartitionCommand, PutVersion, Refusal},
     query::{Answer, Query},
 };
 use ashlar_types::{
-    BlobId, ChunkId, DriveId, Interval, MissingSlot, PgId, RequestId, SessionId, ShardOwner, SlotIndex,
+    Blob, BlobId, ChunkId, DriveId, Interval, MissingSlot, PgId, RequestId, SessionId, ShardOwner, SlotIndex,
     Timestamp, Versioning, WriteCondition, WriteEpoch, limits::PART_MIN_LEN,
 };
 
@@ -36,7 +36,9 @@ fn an_expired_write_is_not_touched() {
     }
     let state = group.state.group_state();
     assert_eq!((state.write_epoch, state.floor), (WriteEpoch(145), WriteEpoch(1)));
-    let put = group.put_command("a", of_blob(&blob(1, 20_000, ACKED)), WriteCondition::default());
+    let written = |write_epoch| Blob { write_epoch: WriteEpoch(write_epoch), ..blob(1, 20_000, ACKED) };
+    let put = group.put_command("a", of_blob(&written(1)), WriteCondition::default());
+    let stale = PutVersion { content: of_blob(&written(0)), ..put.clone() };
     let command = Command::Partition(PartitionCommand::PutVersion(Box::new(put)));
     let request = |write_epoch| {
         Some(RequestId { write_epoch: WriteEpoch(write_epoch), session: SessionId(9), sequence: 1 })
@@ -45,6 +47,10 @@ fn an_expired_write_is_not_touched() {
     assert_eq!(group.apply(entry.clone()), Err(Refusal::Expired));
     assert_eq!(group.garbage(), Vec::<Vec<BlobId>>::new());
     assert_eq!(group.counters().objects, 0);
+    // The blob is too old, whatever the request says of itself.
+    let stale = Command::Partition(PartitionCommand::PutVersion(Box::new(stale)));
+    assert_eq!(group.run_any(stale), Err(Refusal::Expired));
+    assert_eq!(group.garbage(), Vec::<Vec<BlobId>>::new());
     assert!(group.apply(Entry { request: request(1), ..entry }).is_ok());
 }
 
