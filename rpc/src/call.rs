@@ -14,7 +14,7 @@
 pub(crate) mod link;
 pub(crate) mod server;
 
-use crate::Caller;
+use crate::{Caller, MapEpochs};
 use ashlar_proto::call as wire;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -72,27 +72,39 @@ impl NotBegun {
 #[derive(Clone, Default)]
 pub(crate) struct CallTable(Arc<Vec<Methods>>);
 
-type Methods = (RangeInclusive<u16>, Arc<dyn CallHandler>);
+#[derive(Clone)]
+struct Methods {
+    range: RangeInclusive<u16>,
+    /// As with a service: see [`Routes::map_epoch`](crate::Routes::map_epoch).
+    epochs: Option<MapEpochs>,
+    handler: Arc<dyn CallHandler>,
+}
 
 impl fmt::Debug for CallTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(methods, _)| methods)).finish()
+        f.debug_list().entries(self.0.iter().map(|methods| &methods.range)).finish()
     }
 }
 
 impl CallTable {
-    pub(crate) fn add(&mut self, methods: RangeInclusive<u16>, handler: Arc<dyn CallHandler>) {
-        Arc::make_mut(&mut self.0).push((methods, handler));
+    pub(crate) fn add(&mut self, range: RangeInclusive<u16>, handler: Arc<dyn CallHandler>) {
+        Arc::make_mut(&mut self.0).push(Methods { range, epochs: None, handler });
+    }
+
+    pub(crate) fn set_epochs(&mut self, epochs: &MapEpochs) {
+        for methods in Arc::make_mut(&mut self.0) {
+            methods.epochs = Some(epochs.clone());
+        }
     }
 
     pub(crate) fn extend(&mut self, other: &Self) {
         Arc::make_mut(&mut self.0).extend(other.0.iter().cloned());
     }
 
-    fn find(&self, method: u32) -> Option<(Method, &Arc<dyn CallHandler>)> {
+    fn find(&self, method: u32) -> Option<(Method, &Methods)> {
         let method = u16::try_from(method).ok()?;
-        let (_, handler) = self.0.iter().find(|(methods, _)| methods.contains(&method))?;
-        Some((Method(method), handler))
+        let methods = self.0.iter().find(|methods| methods.range.contains(&method))?;
+        Some((Method(method), methods))
     }
 }
 

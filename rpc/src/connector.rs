@@ -1,6 +1,11 @@
 //! Opens connections for tonic's channels over the sockets of the environment.
 
-use crate::tuning::CONNECT_TIMEOUT;
+use crate::{
+    RpcIdentity,
+    refusals::Refusals,
+    tls::stream::reason,
+    tuning::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT},
+};
 use ashlar_runtime::{ClockExt, Connection, Env};
 use http::Uri;
 use hyper_util::rt::TokioIo;
@@ -9,6 +14,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 use tower_service::Service;
@@ -32,23 +38,41 @@ pub enum ConnectError {
     },
     #[error("no connection to {0} in time")]
     Timeout(String),
+    /// The peer is not one of this cluster, or does not take this node for one.
+    #[error("no secured connection to {address}")]
+    Unsecured {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    env: Env,
+    pub(crate) env: Env,
+    pub(crate) identity: RpcIdentity,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Connector {
-    pub(crate) fn new(env: Env) -> Self {
-        Self { env }
-    }
-
     async fn connect(self, address: String) -> Result<TokioIo<Box<dyn Connection>>, ConnectError> {
         let target = resolve(&address).await?;
-        match self.env.clock.timeout(CONNECT_TIMEOUT, self.env.net.connect(target)).await {
+        let connection = match self.env.clock.timeout(CONNECT_TIMEOUT, self.env.net.connect(target)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(source)) => return Err(ConnectError::Refused { address, source }),
+            Err(_) => return Err(ConnectError::Timeout(address)),
+        };
+        let Some(tls) = self.identity.tls() else { return Ok(TokioIo::new(connection)) };
+        let securing = tls.connect(connection, &address, &self.refusals);
+        match self.env.clock.timeout(HANDSHAKE_TIMEOUT, securing).await {
             Ok(Ok(connection)) => Ok(TokioIo::new(connection)),
-            Ok(Err(source)) => Err(ConnectError::Refused { address, source }),
+            Ok(Err(source)) => {
+                // Anything else is a broken connection, which passes.
+                if source.kind() == io::ErrorKind::InvalidData {
+                    self.refusals.refused_peer(&address, &reason(&source));
+                }
+                Err(ConnectError::Unsecured { address, source })
+            }
             Err(_) => Err(ConnectError::Timeout(address)),
         }
     }

@@ -10,6 +10,9 @@ use crate::{
         link::{Ended, Link},
     },
     connector::Connector,
+    epochs::{EPOCH_HEADER, MapEpochs},
+    refusals::Refusals,
+    routes::REFUSED_HEADER,
     tuning::{
         BULK_CONNECTIONS, CONNECTION_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
         STREAM_WINDOW_BYTES,
@@ -21,17 +24,22 @@ use hyper::rt::Executor;
 use std::{
     collections::BTreeMap,
     future::Future,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 use tonic::{
     Request, Status,
-    service::{Interceptor, interceptor::InterceptedService},
+    body::Body,
+    metadata::MetadataMap,
+    service::Interceptor,
     transport::{Channel, Endpoint},
 };
+use tower_service::Service;
 
 /// Which connection of a peer a call takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,16 +50,57 @@ pub enum Class {
     Bulk(u8),
 }
 
-/// What generated clients are made from: a channel that says who calls.
-pub type PeerService = InterceptedService<Channel, Stamp>;
+/// What generated clients are made from: a channel that says who calls, and that tells of refusals.
+#[derive(Clone, Debug)]
+pub struct PeerService {
+    channel: Channel,
+    stamp: Stamp,
+    address: Arc<str>,
+}
+
+impl Service<http::Request<Body>> for PeerService {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        self.stamp.stamp(request.headers_mut());
+        let call = self.channel.call(request);
+        let (refusals, address) = (Arc::clone(&self.stamp.0.refusals), Arc::clone(&self.address));
+        Box::pin(async move {
+            let response = call.await?;
+            if response.headers().contains_key(REFUSED_HEADER) {
+                let status = Status::from_header_map(response.headers());
+                let reason = status.as_ref().map_or("it does not say why", Status::message);
+                refusals.told_by(&address, reason);
+            }
+            Ok(response)
+        })
+    }
+}
 
 /// Adds this node's identity to calls.
 #[derive(Clone, Debug)]
-pub struct Stamp(RpcIdentity);
+pub struct Stamp(Arc<Shared>);
+
+impl Stamp {
+    fn stamp(&self, headers: &mut http::HeaderMap) {
+        self.0.identity.stamp(headers);
+        if let Some(epochs) = self.0.epochs.get() {
+            headers.insert(EPOCH_HEADER, http::HeaderValue::from(epochs.current().0));
+        }
+    }
+}
 
 impl Interceptor for Stamp {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        self.0.stamp(request.metadata_mut());
+        let mut headers = std::mem::take(request.metadata_mut()).into_headers();
+        self.stamp(&mut headers);
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
         Ok(request)
     }
 }
@@ -64,6 +113,8 @@ pub struct Peers(Arc<Shared>);
 struct Shared {
     env: Env,
     identity: RpcIdentity,
+    refusals: Arc<Refusals>,
+    epochs: OnceLock<MapEpochs>,
     channels: sync::Mutex<BTreeMap<(String, Class), Channel>>,
     links: sync::Mutex<BTreeMap<String, Arc<Link>>>,
     next_bulk: AtomicU8,
@@ -72,8 +123,10 @@ struct Shared {
 impl Peers {
     pub fn new(env: Env, identity: RpcIdentity) -> Self {
         Self(Arc::new(Shared {
+            refusals: Arc::new(Refusals::new(Arc::clone(&env.clock))),
             env,
             identity,
+            epochs: OnceLock::new(),
             channels: sync::Mutex::default(),
             links: sync::Mutex::default(),
             next_bulk: AtomicU8::new(0),
@@ -88,6 +141,13 @@ impl Peers {
         &self.0.identity
     }
 
+    /// Which map this node knows: calls say so from now on, and the peer waits until it knows that one too. The first
+    /// one set stays.
+    pub fn map_epoch(&self, epochs: MapEpochs) {
+        // A second one would tell the same.
+        let _ = self.0.epochs.set(epochs);
+    }
+
     /// The channel to a node at `host:port`. Calls on it carry no identity: see [`Self::service`].
     pub fn channel(&self, address: &str, class: Class) -> Channel {
         let class = match class {
@@ -100,7 +160,7 @@ impl Peers {
 
     /// For generated clients: `MetadataServiceClient::new(peers.service(address, Class::Small))`.
     pub fn service(&self, address: &str, class: Class) -> PeerService {
-        InterceptedService::new(self.channel(address, class), self.stamp())
+        PeerService { channel: self.channel(address, class), stamp: self.stamp(), address: address.into() }
     }
 
     /// A small call, over the stream of the peer at `host:port`. [`never_sent`](crate::never_sent) says of a failed
@@ -120,7 +180,8 @@ impl Peers {
         let mut payload = payload;
         loop {
             let link = self.link(address);
-            match link.call(method, payload, 0, limit).await {
+            let epoch = self.0.epochs.get().map_or(0, |epochs| epochs.current().0);
+            match link.call(method, payload, epoch, limit).await {
                 Ok(result) => return result,
                 // It ended between the two lines; the next one is a new one.
                 Err(Ended(back)) => payload = back,
@@ -135,7 +196,8 @@ impl Peers {
         {
             return Arc::clone(link);
         }
-        let link = Arc::new(Link::open(&self.0.env, self.service(address, Class::Small)));
+        let service = self.service(address, Class::Small);
+        let link = Arc::new(Link::open(&self.0.env, service, address, Arc::clone(&self.0.refusals)));
         links.insert(address.to_owned(), Arc::clone(&link));
         link
     }
@@ -147,7 +209,7 @@ impl Peers {
 
     /// For clients made from a channel: `XClient::with_interceptor(peers.channel(..), peers.stamp())`.
     pub fn stamp(&self) -> Stamp {
-        Stamp(self.0.identity.clone())
+        Stamp(Arc::clone(&self.0))
     }
 
     /// Forgets the connections to an address that nobody uses any more.
@@ -168,7 +230,11 @@ impl Peers {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .executor(TaskExecutor(self.0.env.tasks.clone()))
-            .connect_with_connector_lazy(Connector::new(self.0.env.clone()))
+            .connect_with_connector_lazy(Connector {
+                env: self.0.env.clone(),
+                identity: self.0.identity.clone(),
+                refusals: Arc::clone(&self.0.refusals),
+            })
     }
 }
 

@@ -1,18 +1,25 @@
 //! Which service answers a call, and who may call it.
 
 use crate::{
-    CallHandler, MAX_MESSAGE_BYTES, RpcIdentity,
-    call::{CallTable, server::CallServer},
+    CallHandler, MAX_MESSAGE_BYTES, MapEpochs, RpcIdentity,
+    call::{CallTable, check_hello, server::CallServer},
     deadline::{TIMEOUT_HEADER, parse},
-    identity::{CLUSTER_HEADER, Caller, NODE_HEADER},
-    tuning::FRAME_HEAD_BYTES,
+    epochs::EPOCH_HEADER,
+    identity::{Caller, NODE_HEADER, PROTOCOL_HEADER, header},
+    refusals::Refusals,
+    tls::Proven,
+    tuning::{EPOCH_WAIT_MAX, FRAME_HEAD_BYTES},
 };
-use ashlar_proto::call::call_service_server::{CallServiceServer, SERVICE_NAME as CALLS};
+use ashlar_proto::call::{
+    Hello,
+    call_service_server::{CallServiceServer, SERVICE_NAME as CALLS},
+};
 use ashlar_runtime::{ClockExt, Env};
-use ashlar_types::{ClusterId, NodeId};
-use http::{HeaderMap, Request, Response};
+use ashlar_types::{MapEpoch, NodeId};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use std::{
-    collections::BTreeMap, convert::Infallible, fmt, future::Future, ops::RangeInclusive, pin::Pin, sync::Arc,
+    collections::BTreeMap, convert::Infallible, fmt, future::Future, net::SocketAddr, ops::RangeInclusive,
+    pin::Pin, sync::Arc,
 };
 use tokio::sync::watch;
 use tonic::{Status, body::Body, server::NamedService};
@@ -33,11 +40,17 @@ pub(crate) struct Host {
     pub(crate) env: Env,
     pub(crate) identity: RpcIdentity,
     pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) refusals: Arc<Refusals>,
 }
+
+/// Marks the answer to a call that was refused before any service saw it.
+pub(crate) const REFUSED_HEADER: &str = "ashlar-refused";
 
 #[derive(Clone)]
 struct Route {
     access: Access,
+    /// Calls wait until this node knows the map that their caller knows.
+    epochs: Option<MapEpochs>,
     call: Arc<dyn Fn(Request<Body>) -> Reply + Send + Sync>,
 }
 
@@ -94,6 +107,17 @@ impl Routes {
         self
     }
 
+    /// What was added so far answers a caller that knows a newer map only once this node knows it too, or not at all
+    /// within the deadline. Not for what brings the map.
+    #[must_use]
+    pub fn map_epoch(mut self, epochs: &MapEpochs) -> Self {
+        for route in Arc::make_mut(&mut self.services).values_mut() {
+            route.epochs = Some(epochs.clone());
+        }
+        self.calls.set_epochs(epochs);
+        self
+    }
+
     /// The services and small calls of both.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
@@ -119,11 +143,17 @@ impl Routes {
                 }
             })
         });
-        Arc::make_mut(&mut self.services).insert(S::NAME, Route { access, call });
+        Arc::make_mut(&mut self.services).insert(S::NAME, Route { access, epochs: None, call });
         self
     }
 
-    pub(crate) async fn answer(&self, host: &Host, mut request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn answer(
+        &self,
+        host: &Host,
+        peer: SocketAddr,
+        proven: Proven,
+        mut request: Request<Body>,
+    ) -> Response<Body> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         let route = self.services.get(service);
         let access = match route {
@@ -131,34 +161,49 @@ impl Routes {
             None if service == CALLS => Access::Members,
             None => return Status::unimplemented("no such service").into_http(),
         };
-        if access == Access::Members
-            && let Err(refusal) = check_cluster(&host.identity, request.headers())
-        {
-            tracing::warn!(path = request.uri().path(), reason = refusal.message(), "refused a call");
-            return refusal.into_http();
+        if let Err(reason) = admit(&host.identity, access, proven, request.headers()) {
+            host.refusals.told_to(&told_apart(peer, request.headers()), &reason);
+            let mut refusal = Status::failed_precondition(reason).into_http();
+            refusal.headers_mut().insert(REFUSED_HEADER, HeaderValue::from_static("1"));
+            return refusal;
         }
         if let Some(caller) = header::<NodeId>(request.headers(), NODE_HEADER) {
             request.extensions_mut().insert(Caller(caller));
         }
         let limit = request.headers().get(TIMEOUT_HEADER).and_then(|value| parse(value.to_str().ok()?));
-        let reply = match route {
-            Some(route) => (route.call)(request),
-            None => self.serve_calls(host, request),
+        let clock = Arc::clone(&host.env.clock);
+        let epoch = header(request.headers(), EPOCH_HEADER).map_or(MapEpoch(0), MapEpoch);
+        let reply = async {
+            match route {
+                Some(Route { epochs: Some(epochs), .. }) if epochs.current() < epoch => {
+                    if clock.timeout(EPOCH_WAIT_MAX, epochs.reached(epoch)).await.is_err() {
+                        return behind(epochs, epoch).into_http();
+                    }
+                }
+                Some(_) | None => {}
+            }
+            match route {
+                Some(route) => (route.call)(request).await,
+                None => self.serve_calls(host, peer, request).await,
+            }
         };
         match limit {
             None => reply.await,
-            Some(limit) => host
-                .env
-                .clock
+            Some(limit) => clock
                 .timeout(limit, reply)
                 .await
                 .unwrap_or_else(|elapsed| Status::deadline_exceeded(elapsed.to_string()).into_http()),
         }
     }
 
-    fn serve_calls(&self, host: &Host, request: Request<Body>) -> Reply {
-        let server =
-            CallServer { env: host.env.clone(), table: self.calls.clone(), closing: host.closing.clone() };
+    fn serve_calls(&self, host: &Host, peer: SocketAddr, request: Request<Body>) -> Reply {
+        let server = CallServer {
+            env: host.env.clone(),
+            table: self.calls.clone(),
+            closing: host.closing.clone(),
+            refusals: Arc::clone(&host.refusals),
+            peer: told_apart(peer, request.headers()),
+        };
         let mut service = CallServiceServer::new(server)
             .max_decoding_message_size(MAX_MESSAGE_BYTES + FRAME_HEAD_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES + FRAME_HEAD_BYTES);
@@ -171,18 +216,37 @@ impl Routes {
     }
 }
 
-fn check_cluster(identity: &RpcIdentity, headers: &HeaderMap) -> Result<(), Status> {
-    let theirs = header::<ClusterId>(headers, CLUSTER_HEADER);
-    match (identity.cluster(), theirs) {
-        (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
-        (None, _) => Err(Status::failed_precondition("this node is in no cluster yet")),
-        (Some(_), None) => Err(Status::failed_precondition("the caller is in no cluster")),
-        (Some(ours), Some(theirs)) => Err(Status::failed_precondition(format!(
-            "the caller is of cluster {theirs}, this node of cluster {ours}"
-        ))),
+/// The answer to a caller whose map did not arrive here in time.
+pub(crate) fn behind(epochs: &MapEpochs, epoch: MapEpoch) -> Status {
+    let ours = epochs.current();
+    Status::unavailable(format!(
+        "this node knows the cluster map of epoch {ours}, not that of epoch {epoch} yet"
+    ))
+}
+
+/// Whom a line in the log is about: ports change with every try.
+fn told_apart(peer: SocketAddr, headers: &HeaderMap) -> String {
+    match header::<NodeId>(headers, NODE_HEADER) {
+        Some(node) => format!("{} (says that it is node {node})", peer.ip()),
+        None => peer.ip().to_string(),
     }
 }
 
-fn header<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
+fn admit(identity: &RpcIdentity, access: Access, proven: Proven, headers: &HeaderMap) -> Result<(), String> {
+    match (headers.get(PROTOCOL_HEADER), access) {
+        (Some(value), Access::Members | Access::Open) => {
+            let versions = value.to_str().ok().and_then(|text| text.split_once('-'));
+            let hello = versions.and_then(|(oldest, newest)| {
+                Some(Hello { protocol: newest.parse().ok()?, protocol_oldest: oldest.parse().ok()? })
+            });
+            let hello = hello.ok_or("the caller names its protocol in a way this node does not read")?;
+            check_hello(hello).map_err(|status| status.message().to_owned())?;
+        }
+        (None, Access::Members) => return Err("the caller does not say which protocol it speaks".to_owned()),
+        (None, Access::Open) => {}
+    }
+    match access {
+        Access::Members => identity.check(proven, headers),
+        Access::Open => Ok(()),
+    }
 }

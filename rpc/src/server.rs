@@ -4,16 +4,18 @@ use crate::{
     Routes, RpcIdentity,
     connector::{ConnectError, resolve},
     peers::TaskExecutor,
+    refusals::Refusals,
     routes::Host,
+    tls::Proven,
     tuning::{
-        CONCURRENT_STREAMS, CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, FRAME_BYTES, KEEP_ALIVE_INTERVAL,
-        KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+        CONCURRENT_STREAMS, CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, FRAME_BYTES, HANDSHAKE_TIMEOUT,
+        KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
     },
 };
 use ashlar_runtime::{ClockExt, Connection, Env, Listener, TaskSet};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tonic::body::Body;
 
@@ -21,9 +23,7 @@ use tonic::body::Body;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Without TLS anyone on the network could read and change everything.
-    #[error(
-        "{0} is not a loopback address: traffic between nodes is not encrypted yet, so it stays on this machine"
-    )]
+    #[error("{0} is not a loopback address: what is not encrypted stays on this machine")]
     NotLoopback(SocketAddr),
     #[error(transparent)]
     Address(#[from] ConnectError),
@@ -38,12 +38,25 @@ pub enum BindError {
 /// Pause after a failed accept: out of file descriptors is the usual reason, and passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens on `host:port`, loopback only.
+/// Listens on `host:port`, loopback only, for connections in the clear.
 pub async fn bind(env: &Env, address: &str) -> Result<Box<dyn Listener>, BindError> {
     let address = resolve(address).await?;
     if !address.ip().is_loopback() {
         return Err(BindError::NotLoopback(address));
     }
+    listen(env, address).await
+}
+
+/// Listens on `host:port` as this identity does: on any address, if its connections are secured.
+pub async fn bind_for(
+    env: &Env,
+    address: &str,
+    identity: &RpcIdentity,
+) -> Result<Box<dyn Listener>, BindError> {
+    if identity.is_secured() { listen(env, resolve(address).await?).await } else { bind(env, address).await }
+}
+
+async fn listen(env: &Env, address: SocketAddr) -> Result<Box<dyn Listener>, BindError> {
     env.net.listen(address).await.map_err(|source| BindError::Listen { address, source })
 }
 
@@ -58,7 +71,8 @@ pub async fn serve(
 ) {
     let connections = TaskSet::new();
     let (closing, closed) = watch::channel(false);
-    let host = Host { env: env.clone(), identity, closing: closed };
+    let refusals = Arc::new(Refusals::new(Arc::clone(&env.clock)));
+    let host = Host { env: env.clone(), identity, closing: closed, refusals };
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -67,8 +81,8 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((connection, _)) => {
-                let serving = serve_connection(host.clone(), connection, routes.clone());
+            Ok((connection, peer)) => {
+                let serving = serve_connection(host.clone(), connection, peer, routes.clone());
                 connections.push(env.tasks.spawn("rpc-server", serving));
             }
             Err(error) => {
@@ -85,12 +99,13 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(host: Host, connection: Box<dyn Connection>, routes: Routes) {
+async fn serve_connection(host: Host, connection: Box<dyn Connection>, peer: SocketAddr, routes: Routes) {
+    let Some((connection, proven)) = secure(&host, connection, peer).await else { return };
     let tasks = host.env.tasks.clone();
     let mut closed = host.closing.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (host, routes) = (host.clone(), routes.clone());
-        async move { Ok::<_, Infallible>(routes.answer(&host, request.map(Body::new)).await) }
+        async move { Ok::<_, Infallible>(routes.answer(&host, peer, proven, request.map(Body::new)).await) }
     });
     let serving = http2::Builder::new(TaskExecutor(tasks))
         .timer(TokioTimer::new())
@@ -116,5 +131,29 @@ async fn serve_connection(host: Host, connection: Box<dyn Connection>, routes: R
     if let Err(error) = ended {
         // The peer went away or broke the protocol; its calls have failed there.
         tracing::debug!(%error, "a connection of a node ended");
+    }
+}
+
+/// The connection, and what its other end has proven.
+async fn secure(
+    host: &Host,
+    connection: Box<dyn Connection>,
+    peer: SocketAddr,
+) -> Option<(Box<dyn Connection>, Proven)> {
+    let Some(tls) = host.identity.tls() else { return Some((connection, Proven::Plain)) };
+    match host.env.clock.timeout(HANDSHAKE_TIMEOUT, tls.accept(connection)).await {
+        Ok(Ok(secured)) => Some(secured),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            host.refusals.told_to(&peer.ip().to_string(), &error.to_string());
+            None
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a connection ended before it was secured");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a connection was not secured in time");
+            None
+        }
     }
 }

@@ -16,6 +16,12 @@ pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection within one site is there in milliseconds or not at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A handshake is one round trip and a millisecond of arithmetic; on a busy machine it waits its turn.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes that are read from a secured connection at once, and that wait encrypted to be written.
+pub(crate) const TLS_BUFFER_BYTES: usize = 256 * 1024;
+
 /// Connections for bulk bodies to each peer, so that one busy flow-control window does not stall the next body.
 pub(crate) const BULK_CONNECTIONS: u8 = 2;
 
@@ -24,6 +30,9 @@ pub(crate) const CONCURRENT_STREAMS: u32 = 4096;
 
 /// How long a server that shuts down waits for calls in flight.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// A map reaches all nodes within a heartbeat or two; who does not have it by then is cut off from it.
+pub(crate) const EPOCH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The largest message that services and clients should accept: a batch of log entries with inline objects.
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

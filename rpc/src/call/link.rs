@@ -4,7 +4,7 @@
 //! until the connection takes them, so a call that is withdrawn or runs out of time before that was never sent.
 
 use super::{HELLO, NotBegun, check_hello, result_of};
-use crate::{MAX_MESSAGE_BYTES, Method, PeerService, tuning::FRAME_HEAD_BYTES};
+use crate::{MAX_MESSAGE_BYTES, Method, PeerService, refusals::Refusals, tuning::FRAME_HEAD_BYTES};
 use ashlar_proto::call::{self as wire, call_frame, call_service_client::CallServiceClient, reply_frame};
 use ashlar_runtime::{Clock, ClockExt, Env, TaskHandle, sync::Mutex};
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(crate) struct Link {
 #[derive(Debug)]
 struct Shared {
     clock: Arc<dyn Clock>,
+    address: String,
+    refusals: Arc<Refusals>,
     state: Mutex<State>,
 }
 
@@ -79,8 +81,14 @@ impl State {
 pub(crate) struct Ended(pub(crate) Bytes);
 
 impl Link {
-    pub(crate) fn open(env: &Env, service: PeerService) -> Self {
-        let shared = Arc::new(Shared { clock: Arc::clone(&env.clock), state: Mutex::default() });
+    /// `address` and `refusals`: for what is said when the peer refuses the stream.
+    pub(crate) fn open(env: &Env, service: PeerService, address: &str, refusals: Arc<Refusals>) -> Self {
+        let shared = Arc::new(Shared {
+            clock: Arc::clone(&env.clock),
+            address: address.to_owned(),
+            refusals,
+            state: Mutex::default(),
+        });
         let stream = env.tasks.spawn("rpc-calls", run(Arc::clone(&shared), service));
         Self { shared, _stream: stream }
     }
@@ -229,7 +237,10 @@ async fn receive(shared: &Shared, mut replies: Streaming<wire::ReplyFrame>) -> S
         let frame = match replies.message().await {
             Ok(Some(frame)) => frame.frame,
             Ok(None) => return Status::unavailable("the peer closed the stream"),
-            Err(status) if status.code() == Code::FailedPrecondition => return status,
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                shared.refusals.told_by(&shared.address, status.message());
+                return status;
+            }
             Err(status) => {
                 return Status::unavailable(format!("the connection broke: {}", status.message()));
             }
@@ -238,6 +249,7 @@ async fn receive(shared: &Shared, mut replies: Streaming<wire::ReplyFrame>) -> S
             Some(reply_frame::Frame::Reply(reply)) => shared.answer(reply),
             Some(reply_frame::Frame::Hello(hello)) => {
                 if let Err(status) = check_hello(hello) {
+                    shared.refusals.refused_peer(&shared.address, status.message());
                     return status;
                 }
             }

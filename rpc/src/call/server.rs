@@ -4,11 +4,17 @@
 //! refused, those that run are answered, and the stream ends.
 
 use super::{CallTable, HELLO, check_hello, reply_of};
-use crate::{Caller, MAX_MESSAGE_BYTES, tuning::CONCURRENT_STREAMS};
+use crate::{
+    Caller, MAX_MESSAGE_BYTES,
+    refusals::Refusals,
+    routes::behind,
+    tuning::{CONCURRENT_STREAMS, EPOCH_WAIT_MAX},
+};
 use ashlar_proto::call::{
     self as wire, call_frame, call_service_server::CallService as CallServiceTrait, reply_frame,
 };
 use ashlar_runtime::{ClockExt, Env, TaskHandle, sync::Mutex};
+use ashlar_types::MapEpoch;
 use bytes::Bytes;
 use futures_core::Stream;
 use std::{
@@ -32,6 +38,9 @@ pub(crate) struct CallServer {
     pub(crate) env: Env,
     pub(crate) table: CallTable,
     pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) refusals: Arc<Refusals>,
+    /// Who calls, for the log.
+    pub(crate) peer: String,
 }
 
 #[tonic::async_trait]
@@ -44,14 +53,7 @@ impl CallServiceTrait for CallServer {
         // The channel is empty and open: there is room for the first.
         let _ = replies.send(Ok(hello())).await;
         let running = Arc::new(Running::default());
-        let reader = Reader {
-            env: self.env.clone(),
-            table: self.table.clone(),
-            closing: self.closing.clone(),
-            caller,
-            running: Arc::clone(&running),
-            replies,
-        };
+        let reader = Reader { server: self.clone(), caller, running: Arc::clone(&running), replies };
         let reader = self.env.tasks.spawn("rpc-calls", reader.run(request.into_inner()));
         Ok(Response::new(Replies { taken, running, _reader: reader }))
     }
@@ -109,9 +111,7 @@ impl Running {
 
 /// Takes the frames of one stream.
 struct Reader {
-    env: Env,
-    table: CallTable,
-    closing: watch::Receiver<bool>,
+    server: CallServer,
     caller: Option<Caller>,
     running: Arc<Running>,
     replies: mpsc::Sender<Frame>,
@@ -120,11 +120,12 @@ struct Reader {
 impl Reader {
     async fn run(mut self, mut frames: Streaming<wire::CallFrame>) {
         if let Err(refusal) = greet(&mut frames).await {
+            self.server.refusals.told_to(&self.server.peer, refusal.message());
             // The caller may have gone.
             let _ = self.replies.send(Err(refusal)).await;
             return;
         }
-        let mut closing = *self.closing.borrow();
+        let mut closing = *self.server.closing.borrow();
         while !(closing && self.running.len() == 0) {
             tokio::select! {
                 frame = frames.message() => match frame {
@@ -136,7 +137,7 @@ impl Reader {
                     }
                 },
                 // An error means that the server is gone, which closes as well.
-                _ = self.closing.changed(), if !closing => closing = true,
+                _ = self.server.closing.changed(), if !closing => closing = true,
                 () = self.running.idle.notified(), if closing => {}
             }
         }
@@ -162,25 +163,42 @@ impl Reader {
         if closing {
             return Err(Status::unavailable("the node shuts down"));
         }
-        let (method, handler) =
-            self.table.find(call.method).ok_or_else(|| Status::unimplemented("no such method"))?;
-        let handler = Arc::clone(handler);
+        let (method, methods) =
+            self.server.table.find(call.method).ok_or_else(|| Status::unimplemented("no such method"))?;
+        let (handler, epochs) = (Arc::clone(&methods.handler), methods.epochs.clone());
+        let epoch = MapEpoch(call.map_epoch);
         let limit = Duration::from_micros(call.limit_us).min(LIMIT_MAX);
         let (id, caller) = (call.id, self.caller);
-        let (replies, clock) = (self.replies.clone(), Arc::clone(&self.env.clock));
+        let (replies, clock) = (self.replies.clone(), Arc::clone(&self.server.env.clock));
         // Held until the task is listed, so that it cannot end before.
         let mut calls = self.running.calls.lock().unwrap_or_else(PoisonError::into_inner);
         if calls.len() >= usize::try_from(CONCURRENT_STREAMS).unwrap_or(usize::MAX) {
             return Err(Status::resource_exhausted("too many calls of this node are under way"));
         }
         let running = Arc::downgrade(&self.running);
-        let task = self.env.tasks.spawn("rpc-call", async move {
-            let handling = handler.call(caller, method, call.payload, limit);
-            let result = match clock.timeout(limit, handling).await {
-                Ok(result) => result,
-                Err(elapsed) => Err(Status::deadline_exceeded(elapsed.to_string())),
+        let task = self.server.env.tasks.spawn("rpc-call", async move {
+            let began = clock.monotonic();
+            let waited = match epochs.filter(|epochs| epochs.current() < epoch) {
+                None => Ok(()),
+                Some(epochs) => {
+                    let wait = limit.min(EPOCH_WAIT_MAX);
+                    let reached = clock.timeout(wait, epochs.reached(epoch)).await;
+                    reached.map_err(|_| behind(&epochs, epoch))
+                }
             };
-            send(&replies, reply_of(id, bounded(result))).await;
+            let reply = match waited {
+                Err(behind) => wire::Reply { not_begun: true, ..reply_of(id, Err(behind)) },
+                Ok(()) => {
+                    let limit = limit.saturating_sub(clock.monotonic().saturating_sub(began));
+                    let handling = handler.call(caller, method, call.payload, limit);
+                    let result = match clock.timeout(limit, handling).await {
+                        Ok(result) => result,
+                        Err(elapsed) => Err(Status::deadline_exceeded(elapsed.to_string())),
+                    };
+                    reply_of(id, bounded(result))
+                }
+            };
+            send(&replies, reply).await;
             if let Some(task) = running.upgrade().and_then(|running| running.remove(id)) {
                 // It is this task, and it is at its end.
                 task.detach();
