@@ -14,6 +14,7 @@ mod stories {
     pub(crate) mod dev;
     pub(crate) mod flipped_bytes;
     pub(crate) mod killed_leaders;
+    pub(crate) mod one_way;
     pub(crate) mod power_cut;
     pub(crate) mod race;
     pub(crate) mod suspended;
@@ -36,6 +37,7 @@ stories! {
     flipped_bytes_in_shards_are_read_around: flipped_bytes,
     killing_each_leader_loses_and_repeats_nothing: killed_leaders,
     suspended_leaders_wake_to_a_group_that_went_on: suspended,
+    a_leader_cut_off_in_one_direction_is_replaced: one_way,
     everything_acknowledged_survives_killing_all_six: total_kill,
     bad_configuration_and_foreign_drives_are_refused: configuration,
     dev_survives_a_restart: dev,

@@ -1,6 +1,7 @@
 //! The operator's calls, over the unix socket in the data directory; whoever can open it may do everything.
 
 use crate::{
+    bucket_admin,
     explain::explain,
     forming::{Choices, FormError, GROUPS_DEFAULT},
     node::Shared,
@@ -11,7 +12,7 @@ use ashlar_proto::admin::{
     self as wire,
     admin_service_server::{AdminService as AdminServiceTrait, AdminServiceServer},
 };
-use ashlar_types::{BucketName, ObjectKey, service::User};
+use ashlar_types::{BucketName, ObjectError, ObjectKey, service::Quota, service::User};
 use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status};
 
@@ -147,5 +148,40 @@ impl AdminServiceTrait for AdminService {
             access_key: key.id,
             secret_key: key.secret,
         }))
+    }
+
+    async fn bucket_stats(
+        &self,
+        request: Request<wire::BucketStatsRequest>,
+    ) -> Result<Response<wire::BucketStatsReply>, Status> {
+        let name = bucket(&request.into_inner().bucket)?;
+        let stats = bucket_admin::stats(self.running()?, &name).await;
+        stats.map(Response::new).map_err(|error| refused(&name, &error))
+    }
+
+    async fn set_bucket_quota(
+        &self,
+        request: Request<wire::SetBucketQuotaRequest>,
+    ) -> Result<Response<wire::BucketStatsReply>, Status> {
+        let request = request.into_inner();
+        let name = bucket(&request.bucket)?;
+        let quota = Quota { bytes: request.bytes, objects: request.objects };
+        let set = bucket_admin::set_quota(self.running()?, &name, quota).await;
+        set.map_err(|error| refused(&name, &error))?;
+        let stats = bucket_admin::stats(self.running()?, &name).await;
+        stats.map(Response::new).map_err(|error| refused(&name, &error))
+    }
+}
+
+fn bucket(text: &str) -> Result<BucketName, Status> {
+    BucketName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn refused(bucket: &BucketName, error: &ObjectError) -> Status {
+    let text = format!("bucket {bucket}: {error}");
+    if matches!(error, ObjectError::NoSuchBucket) {
+        Status::not_found(text)
+    } else {
+        Status::unavailable(text)
     }
 }

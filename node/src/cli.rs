@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that talks to people")]
 
 mod admin_client;
+mod bucket;
 mod cluster;
 mod dev;
 mod drive;
@@ -36,6 +37,9 @@ enum Command {
     Status(status::Status),
     /// Where an object's shards are, and how many losses it survives.
     Explain(object::Explain),
+    /// What buckets hold, and their quotas.
+    #[command(subcommand)]
+    Bucket(bucket::Bucket),
     /// Identities that may sign requests.
     #[command(subcommand)]
     User(object::User),
@@ -91,6 +95,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cluster(cluster) => cluster.run().await,
         Command::Status(status) => status.run().await,
         Command::Explain(explain) => explain.run().await,
+        Command::Bucket(bucket) => bucket.run().await,
         Command::User(user) => user.run().await,
         Command::Drive(drive) => {
             log_to_stderr(tracing::Level::WARN);

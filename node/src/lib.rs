@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod backend;
+pub(crate) mod bucket_admin;
 pub mod buckets;
 pub mod budgets;
 pub mod capacity;
