@@ -4,35 +4,44 @@
 //! <dir>/lock                     held while the node runs
 //! <dir>/group-<id>/replica.id    which incarnation this is; written before anything else of the replica
 //! <dir>/group-<id>/log, kv/      the replica itself
+//! <dir>/group-<id>/reinstall     its tables are not to be used: see `reinstall`
+//! <dir>/group-<id>/frozen        nothing is to be answered from it
+//! <dir>/old-group-<id>-<n>       the last incarnation of a replica that ended here
+//! <dir>/retired-<id>             which one that was
+//! <dir>/map                      the newest map known
 //! ```
 //!
 //! Lifecycle: start (opens what is on disk) -> form or join, once in a cluster's life -> shut down. In between a task
-//! follows the map: see `reconcile`. A node leads, votes and answers for its replicas; it does not know what commands
-//! mean, but for the map that group 0 publishes.
+//! follows the map: see `reconcile`; where group 0 is led, another one changes it: see `controller`. A node leads,
+//! votes and answers for its replicas; it does not know what commands mean, but for the map that group 0 publishes.
 
+mod controller;
 mod files;
+mod peer;
 mod reconcile;
+mod reinstall;
 
-use self::reconcile::History;
+use self::{files::Mark, peer::Asked, reconcile::History};
 use crate::{
     calls,
     command::{Command, Done, SystemCommand},
-    kv::{FjallKv, FjallOptions, Kv},
-    log::LogOptions,
+    kv::{FjallKv, FjallOptions, Kv, KvError},
+    log::{LogError, LogOptions},
     raft::{
         network::AddressBook,
         replica::{Refused, Replica, Shared},
     },
     service::Service,
+    state::StateError,
     state::StateMachine,
 };
 use ashlar_placement::{ClusterMap, Phase, map::READ_GRACE_MS};
 use ashlar_proto::metadata::metadata_service_server::MetadataServiceServer;
 use ashlar_rpc::{MAX_MESSAGE_BYTES, Peers, Routes};
-use ashlar_runtime::{Env, Pool, TaskHandle, sync::Mutex};
+use ashlar_runtime::{Env, Pool, TaskHandle, TaskSet, sync::Mutex};
 use ashlar_types::{ClusterId, GroupId, MapEpoch, NodeId, ReplicaId};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -40,9 +49,11 @@ use std::{
 };
 use tokio::sync::watch;
 
+pub use self::controller::{ControllerSettings, views::NodeReport};
 pub use crate::raft::{
     RaftSettings,
-    replica::{GroupStatus, OpenKv, ReplicaError, Role},
+    replica::{OpenKv, ReplicaError},
+    status::{Condition, GroupStatus, Role},
 };
 
 /// How a node hosts its replicas.
@@ -56,12 +67,11 @@ pub struct MetadataConfig {
     pub reconcile_interval: Duration,
     /// Leaders raise the write epoch of their group this often. Default 10 min.
     pub write_epoch: Duration,
-    /// A leader that is not the first listed voter on a node in service hands over to that one, at most this often.
-    /// Default 30 s: leaders spread again after a restart, and a flapping node costs little.
-    pub balance_interval: Duration,
     /// A group that named no leader for so long is given up before a caller's deadline. Default 4 s: twice what two
     /// elections in a row take.
     pub patience: Duration,
+    /// Of the node that leads group 0.
+    pub controller: ControllerSettings,
     /// Engine of the tables. Default fjall.
     pub open_kv: OpenKv,
     /// Threads for applies and log reads, and for queries that scan. Default 2 each.
@@ -76,8 +86,8 @@ impl MetadataConfig {
             log: LogOptions::default(),
             reconcile_interval: Duration::from_millis(500),
             write_epoch: Duration::from_secs(600),
-            balance_interval: Duration::from_secs(30),
             patience: Duration::from_secs(4),
+            controller: ControllerSettings::default(),
             open_kv: Arc::new(
                 |dir| Ok(Arc::new(FjallKv::open(dir, FjallOptions::default())?) as Arc<dyn Kv>),
             ),
@@ -97,7 +107,8 @@ pub enum StartError {
     },
     #[error("metadata directory {0} is in use by another process")]
     InUse(PathBuf),
-    /// Without group 0 the node knows no map. Replicas of other groups that fail are left out and reported.
+    /// Without group 0, and without a map that was kept, the node knows nobody. Other replicas that fail are left out
+    /// and reported.
     #[error("replica of group {group}")]
     Replica {
         group: GroupId,
@@ -123,13 +134,23 @@ pub struct MetadataNode {
     shared: Shared,
     map: watch::Sender<Arc<ClusterMap>>,
     replicas: Mutex<BTreeMap<GroupId, Arc<Replica>>>,
-    /// Replicas that could not be opened or were lost; they are not tried again while the process runs.
-    broken: Mutex<BTreeMap<GroupId, ReplicaId>>,
+    /// Replicas that are here and cannot be open.
+    closed: Mutex<BTreeMap<GroupId, Closed>>,
+    /// Groups whose tables are being replaced now.
+    reinstalling: Mutex<BTreeSet<GroupId>>,
+    jobs: TaskSet,
     /// One change of the set of replicas at a time.
     changing: tokio::sync::Mutex<()>,
     stopping: watch::Sender<bool>,
-    reconciler: Mutex<Option<TaskHandle>>,
+    followers: Mutex<Vec<TaskHandle>>,
     lock: Mutex<Option<Box<dyn std::fmt::Debug + Send + Sync>>>,
+}
+
+/// A replica that is not open, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Closed {
+    id: ReplicaId,
+    condition: Condition,
 }
 
 impl std::fmt::Debug for MetadataNode {
@@ -182,42 +203,71 @@ impl MetadataNode {
             shared,
             map,
             replicas: Mutex::default(),
-            broken: Mutex::default(),
+            closed: Mutex::default(),
+            reinstalling: Mutex::default(),
+            jobs: TaskSet::new(),
             changing: tokio::sync::Mutex::new(()),
             stopping: watch::channel(false).0,
-            reconciler: Mutex::default(),
+            followers: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
         node.open_found(found).await?;
-        let task = {
-            let node = Arc::downgrade(&node);
-            env.tasks.spawn("metadata-reconcile", reconcile::run(node))
-        };
-        *node.reconciler.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        let follow = env.tasks.spawn("metadata-reconcile", reconcile::run(Arc::downgrade(&node)));
+        let control = env.tasks.spawn("metadata-control", controller::run(Arc::downgrade(&node)));
+        node.lock(&node.followers).extend([follow, control]);
         Ok(node)
     }
 
     async fn open_found(&self, found: BTreeMap<GroupId, ReplicaId>) -> Result<(), StartError> {
+        if !found.contains_key(&GroupId::SYSTEM) && self.node().is_some() {
+            // Lost, or not made yet: the map tells which.
+            self.recall_map().await;
+        }
         for (group, id) in found {
             if let Some(expected) = self.node().filter(|expected| *expected != id.node) {
                 let dir = self.config.dir.clone();
                 return Err(StartError::OtherNode { dir, found: id.node, expected });
             }
-            match self.open(group, id).await {
-                Ok(()) => {}
-                Err(source) if group == GroupId::SYSTEM => return Err(StartError::Replica { group, source }),
-                Err(error) => {
-                    tracing::error!(%group, error = %chain(&error), "a metadata replica cannot be opened");
-                    self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(group, id);
+            let opened = match self.is_marked(group, Mark::Reinstall).await {
+                Ok(false) => self.open(group, id).await,
+                Ok(true) => {
+                    self.lock(&self.closed).insert(group, Closed { id, condition: Condition::Reinstalling });
+                    continue;
                 }
+                Err(error) => Err(ReplicaError::Io(error)),
+            };
+            let Err(source) = opened else { continue };
+            let condition = condition_after(&source);
+            tracing::error!(%group, ?condition, error = %chain(&source), "a metadata replica cannot be opened");
+            self.lock(&self.closed).insert(group, Closed { id, condition });
+            if group == GroupId::SYSTEM && !self.recall_map().await {
+                return Err(StartError::Replica { group, source });
             }
         }
         Ok(())
     }
 
+    /// Takes up the map that was kept. `false`: there is none.
+    async fn recall_map(&self) -> bool {
+        let (disk, root) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
+        let kept = self.shared.apply_pool.run(move || files::load_map(&*disk, &root)).await;
+        let Ok(Some(map)) = kept else { return false };
+        self.set_map_hint(map);
+        true
+    }
+
+    async fn is_marked(&self, group: GroupId, mark: Mark) -> io::Result<bool> {
+        let (disk, root) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
+        let reading = self.shared.apply_pool.run(move || files::is_marked(&*disk, &root, group, mark));
+        reading.await.map_err(io::Error::other)?
+    }
+
     async fn open(&self, group: GroupId, id: ReplicaId) -> Result<(), ReplicaError> {
         let dir = files::dir(&self.config.dir, group);
         let replica = Replica::open(self.shared.clone(), group, id, dir).await?;
+        if self.is_marked(group, Mark::Frozen).await? {
+            replica.freeze();
+        }
         tracing::info!(%group, node = %id.node, incarnation = %id.incarnation, "metadata replica is open");
         self.replicas().insert(group, Arc::new(replica));
         Ok(())
@@ -228,27 +278,62 @@ impl MetadataNode {
     async fn ensure(&self, map: &ClusterMap, group: GroupId, id: ReplicaId) -> Result<(), ReplicaError> {
         let _changing = self.changing.lock().await;
         let known = self.replica(group).map(|replica| replica.id);
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).get(&group).copied();
-        if known.or(broken).is_some_and(|known| known.incarnation >= id.incarnation) {
+        let closed = self.lock(&self.closed).get(&group).map(|closed| closed.id);
+        if known.or(closed).is_some_and(|known| known.incarnation >= id.incarnation) {
             return Ok(());
+        }
+        let lost = || {
+            self.lock(&self.closed).insert(group, Closed { id, condition: Condition::Damaged });
+            Err(ReplicaError::Lost)
+        };
+        let retired = {
+            let (disk, root) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
+            let reading = self.shared.apply_pool.run(move || files::retired(&*disk, &root, group));
+            reading.await.map_err(io::Error::other)??
+        };
+        if retired.is_some_and(|retired| retired.incarnation >= id.incarnation) {
+            return lost();
         }
         match reconcile::history(self, map, group, id).await {
             History::None => {}
             History::Unknown => return Err(ReplicaError::NotSure),
-            History::Voted => {
-                self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(group, id);
-                return Err(ReplicaError::Lost);
-            }
+            History::Voted => return lost(),
         }
         let older = self.replicas().remove(&group);
         if let Some(older) = older {
             older.shut_down().await;
         }
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+        self.lock(&self.closed).remove(&group);
         let (disk, dir) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
         let made = self.shared.apply_pool.run(move || files::create(&*disk, &dir, group, id)).await;
         made.map_err(io::Error::other)??;
         self.open(group, id).await
+    }
+
+    /// Ends a replica that is not a member of its group any more.
+    async fn retire(&self, group: GroupId, id: ReplicaId) -> io::Result<()> {
+        let _changing = self.changing.lock().await;
+        let open = {
+            let mut replicas = self.replicas();
+            let meant = replicas.get(&group).is_some_and(|open| open.id == id);
+            if meant { replicas.remove(&group) } else { None }
+        };
+        if let Some(open) = open {
+            open.shut_down().await;
+        }
+        self.lock(&self.closed).remove(&group);
+        let (disk, root) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
+        let retiring = self.shared.apply_pool.run(move || files::retire(&*disk, &root, group, id));
+        retiring.await.map_err(io::Error::other)?
+    }
+
+    /// Answers nothing from a replica any more, now and after a restart. `false`: it is not here.
+    async fn freeze(&self, group: GroupId, id: ReplicaId) -> bool {
+        let Some(replica) = self.replica(group).filter(|replica| replica.id == id) else { return false };
+        replica.freeze();
+        let (disk, root) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
+        let marking = self.shared.apply_pool.run(move || files::mark(&*disk, &root, group, Mark::Frozen));
+        matches!(marking.await, Ok(Ok(())))
     }
 
     /// Makes this node the first of a cluster. Again with a map of the same cluster, it goes on where it stopped.
@@ -300,6 +385,11 @@ impl MetadataNode {
         match self.ensure(&map, GroupId::SYSTEM, id).await {
             // The task that follows the map asks again.
             Ok(()) | Err(ReplicaError::NotSure) => Ok(()),
+            // The group remembers a replica whose files are gone: another one will take its place.
+            Err(error @ ReplicaError::Lost) => {
+                tracing::error!(error = %chain(&error), "this node lost its replica of group 0");
+                Ok(())
+            }
             Err(source) => Err(StartError::Replica { group: GroupId::SYSTEM, source }),
         }
     }
@@ -320,26 +410,27 @@ impl MetadataNode {
         let snapshots = MetadataServiceServer::new(service.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Routes::new().add(snapshots).calls(calls::METHODS, Arc::new(service))
+        let asked = Arc::new(Asked(Arc::downgrade(self)));
+        Routes::new()
+            .add(snapshots)
+            .calls(calls::METHODS, Arc::new(service))
+            .calls(peer::ASK.0..=peer::ASK.0, asked)
     }
 
     pub fn status(&self) -> Vec<GroupStatus> {
         let mut status: Vec<GroupStatus> = self.replicas().values().map(|replica| replica.status()).collect();
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        status.extend(broken.iter().map(|(group, id)| GroupStatus {
-            group: *group,
-            replica: *id,
-            role: Role::Stopped,
-            leader: None,
-            term: 0,
-            last_log: None,
-            last_applied: None,
-            voters: Vec::new(),
-            learners: Vec::new(),
-            purged: None,
-        }));
+        let closed = self.lock(&self.closed);
+        status.extend(
+            closed.iter().map(|(group, closed)| GroupStatus::closed(*group, closed.id, closed.condition)),
+        );
+        drop(closed);
         status.sort_by_key(|status| status.group);
         status
+    }
+
+    /// What this node says of itself to others.
+    pub fn report(&self) -> NodeReport {
+        NodeReport { epoch: self.map.borrow().epoch, groups: self.status(), flush_us: None }
     }
 
     /// The tables of a replica here, as far as it has applied: for digests and diagnosis, not linearizable.
@@ -360,10 +451,11 @@ impl MetadataNode {
     async fn stop(&self, how: Stop) {
         // Nobody listens if the task has ended.
         let _ = self.stopping.send(true);
-        let task = self.reconciler.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
+        let followers = std::mem::take(&mut *self.lock(&self.followers));
+        for task in followers {
             task.join().await;
         }
+        self.jobs.join_all().await;
         let _changing = self.changing.lock().await;
         let replicas = std::mem::take(&mut *self.replicas());
         for replica in replicas.into_values() {
@@ -394,6 +486,10 @@ impl MetadataNode {
 
     pub(crate) fn replica(&self, group: GroupId) -> Option<Arc<Replica>> {
         self.replicas().get(&group).cloned()
+    }
+
+    fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> ashlar_runtime::sync::MutexGuard<'a, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn replicas(&self) -> ashlar_runtime::sync::MutexGuard<'_, BTreeMap<GroupId, Arc<Replica>>> {
@@ -435,6 +531,29 @@ fn publish_newer(to: &watch::Sender<Arc<ClusterMap>>, map: Arc<ClusterMap>) {
         }
         newer
     });
+}
+
+/// What is wrong with a replica that could not be opened.
+fn condition_after(error: &ReplicaError) -> Condition {
+    match error {
+        // The disk did not answer, which says nothing of what it holds.
+        ReplicaError::Log(LogError::Io { .. }) | ReplicaError::Io(_) => Condition::Failed,
+        ReplicaError::Log(_) | ReplicaError::Lost => Condition::Damaged,
+        ReplicaError::Kv(error) => tables_after(error),
+        ReplicaError::State(StateError::Kv(error)) => tables_after(error),
+        // Log and vote are sound: what the tables should hold, others have.
+        ReplicaError::State(_) | ReplicaError::TablesBehind => Condition::Reinstalling,
+        ReplicaError::Settings | ReplicaError::Raft(_) | ReplicaError::NotSure => Condition::Failed,
+    }
+}
+
+fn tables_after(error: &KvError) -> Condition {
+    match error {
+        KvError::Engine(fjall::Error::Io(_)) | KvError::Failed => Condition::Failed,
+        KvError::Engine(_) | KvError::Damaged { .. } => Condition::Reinstalling,
+        KvError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Condition::Reinstalling,
+        KvError::Io { .. } => Condition::Failed,
+    }
 }
 
 /// An error with its causes, for the log.

@@ -10,6 +10,7 @@ pub(crate) mod read;
 pub(crate) mod replica;
 mod settings;
 pub(crate) mod spool;
+pub(crate) mod status;
 pub(crate) mod types;
 
 #[cfg(test)]

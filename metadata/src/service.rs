@@ -10,15 +10,20 @@ use crate::{
     raft::{
         network::SnapshotHead,
         replica::{Refused, Replica},
+        status::Condition,
     },
 };
-use ashlar_proto::metadata::{SnapshotPiece, SnapshotReply, metadata_service_server::MetadataService};
+use ashlar_proto::metadata::{
+    FetchRequest, SnapshotPiece, SnapshotReply, metadata_service_server::MetadataService,
+};
 use ashlar_rpc::{CallHandler, Caller, Method};
 use ashlar_types::{GroupId, WriteEpoch};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use std::{
+    pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -140,5 +145,33 @@ impl MetadataService for Service {
             Some(reply) => Ok(Response::new(SnapshotReply { payload: Bytes::from(reply) })),
             None => Err(Status::unavailable("the replica cannot answer")),
         }
+    }
+
+    type FetchSnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotPiece, Status>> + Send>>;
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<FetchRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let FetchRequest { group, asker } = request.into_inner();
+        let node = self.node()?;
+        let replica = node.replica(GroupId(group)).filter(|replica| replica.id.raft_id() != asker);
+        let sound = replica.filter(|replica| replica.status().condition == Condition::Sound);
+        let replica = sound.ok_or_else(|| Status::not_found("no sound replica of the group"))?;
+        let snapshot = replica.dump().await.map_err(|error| Status::aborted(error.to_string()))?;
+        tracing::info!(group, asker = format_args!("{asker:x}"), "sends its tables to another replica");
+        // Each piece is read when the one before it was taken.
+        let pieces = futures_util::stream::unfold(Some((replica, snapshot)), |left| async move {
+            let (replica, snapshot) = left?;
+            let piece = |data: Vec<u8>, last| {
+                Ok(SnapshotPiece { group: 0, target: 0, head: Bytes::new(), data: Bytes::from(data), last })
+            };
+            Some(match replica.next_piece(snapshot).await {
+                Ok((snapshot, Some(data))) => (piece(data, false), Some((replica, snapshot))),
+                Ok((_, None)) => (piece(Vec::new(), true), None),
+                Err(error) => (Err(Status::aborted(error.to_string())), None),
+            })
+        });
+        Ok(Response::new(Box::pin(pieces)))
     }
 }

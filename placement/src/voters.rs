@@ -26,10 +26,11 @@ pub fn voter_count(m: u8, domains: usize) -> usize {
     (2 * usize::from(m) + 1).max(floor).min(VOTERS_MAX).min(largest_odd.max(1))
 }
 
-/// How many domains there are to vote: those of the default profile's level with a member node. Nodes of a
-/// cluster whose drives are the domains, because voters are nodes.
+/// How many domains there are to vote: those of the default profile's level with a node that is not given up. Nodes
+/// of a cluster whose drives are the domains, because voters are nodes. A draining node counts until it is out: a
+/// group must not become smaller while nobody has taken its votes.
 pub fn voter_domains(map: &ClusterMap) -> usize {
-    let members = map.nodes.iter().filter(|(_, node)| node.state == NodeState::Member);
+    let members = map.nodes.iter().filter(|(_, node)| node.state != NodeState::Out);
     members.map(|(id, _)| domain(map, *id)).collect::<BTreeSet<_>>().len()
 }
 

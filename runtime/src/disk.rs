@@ -48,6 +48,13 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn unlink(&self, path: &Path) -> io::Result<()>;
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Removes what is below a path and, where directories can be removed, the path. Not atomic, not durable.
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        match self.list_dir(path) {
+            Ok(names) => names.iter().try_for_each(|name| self.remove_tree(&path.join(name))),
+            Err(_) => self.unlink(path),
+        }
+    }
     fn usage(&self, path: &Path) -> io::Result<DiskUsage>;
     /// Takes an exclusive lock held until the value is dropped; `WouldBlock` if another process has it. The file
     /// is made if absent.

@@ -2,19 +2,28 @@
 //!
 //! Every node opens the replicas that the map gives it. The first listed voter of a group that has not begun begins
 //! it, once all its voters are there and none of them knows otherwise. A replica that the others remember as a voter but
-//! that has no files here is not made again: it forgot what it promised. Each leader moves its group's members towards
-//! the map, one step a pass, raises the write epoch when it is due, and hands over to the voter that should lead. All of it may be done again at any time.
+//! that has no files here is not made again: it forgot what it promised. One that the map does not list any more ends when
+//! the group's leader says that it is no member, not before: the group may still count on it. Each leader moves its
+//! group's members towards the map, one step a pass, and raises the write epoch when it is due. A node without a replica of group 0
+//! asks others for the map. All of it may be done again at any time.
 
-use super::{MetadataNode, chain};
+use super::{
+    MetadataNode, chain, files,
+    peer::{Answer, Question, ask},
+    reinstall,
+};
 use crate::{
     calls::{self, Address},
     command::Command,
     encoding::decode,
-    raft::replica::{Replica, ReplicaError},
+    raft::{
+        replica::{Membership, Replica, ReplicaError},
+        status::{Condition, Role},
+    },
 };
-use ashlar_placement::{ClusterMap, Group, NodeState};
-use ashlar_runtime::ClockExt;
-use ashlar_types::{GroupId, NodeId, ReplicaId};
+use ashlar_placement::{ClusterMap, Group};
+use ashlar_runtime::{ClockExt, RngExt};
+use ashlar_types::{GroupId, MapEpoch, NodeId, ReplicaId};
 use futures_util::future::join_all;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,15 +36,19 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// A change of members that takes longer has lost its quorum or its leadership; the next pass looks again.
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Of each group led here.
-type Tenures = BTreeMap<GroupId, Tenure>;
+/// What is remembered from pass to pass.
+#[derive(Default)]
+struct Memory {
+    tenures: BTreeMap<GroupId, Tenure>,
+    /// Epoch of the map that is in the file.
+    kept: MapEpoch,
+}
 
-/// When a leader last did what it does from time to time, by the monotonic clock. It begins with its election: a new
-/// leader waits a whole interval.
+/// When the leader of a group here last did what it does from time to time, by the monotonic clock. It begins with its
+/// election: a new leader waits a whole interval.
 #[derive(Clone, Copy, Debug)]
 struct Tenure {
     epoch: Duration,
-    balance: Duration,
 }
 
 /// Runs until the node stops or is gone.
@@ -46,13 +59,13 @@ pub(super) async fn run(node: Weak<MetadataNode>) {
     }) else {
         return;
     };
-    let mut tenures = Tenures::new();
+    let mut memory = Memory::default();
     loop {
         let known = Arc::clone(&map.borrow_and_update());
         let Some(node) = node.upgrade() else { return };
         let mut stop = stopping.clone();
         tokio::select! {
-            () = pass(&node, &known, &mut tenures) => {}
+            () = pass(&node, &known, &mut memory) => {}
             () = async move { drop(stop.wait_for(|stop| *stop).await) } => return,
         }
         drop(node);
@@ -64,8 +77,10 @@ pub(super) async fn run(node: Weak<MetadataNode>) {
     }
 }
 
-async fn pass(node: &MetadataNode, map: &ClusterMap, tenures: &mut Tenures) {
+async fn pass(node: &Arc<MetadataNode>, map: &Arc<ClusterMap>, memory: &mut Memory) {
     let Some(me) = node.node() else { return };
+    keep_map(node, map, &mut memory.kept).await;
+    hear_of_newer_map(node, map).await;
     let mut led = Vec::new();
     for (id, group) in &map.groups {
         let Some(mine) = listed(group, me) else { continue };
@@ -84,7 +99,7 @@ async fn pass(node: &MetadataNode, map: &ClusterMap, tenures: &mut Tenures) {
     }
     let now = node.shared.env.clock.monotonic();
     let passes = led.into_iter().map(|(replica, group)| {
-        let tenure = tenures.get(&replica.group).copied();
+        let tenure = memory.tenures.get(&replica.group).copied();
         async move {
             if group.voters.first() == Some(&replica.id) {
                 begin(node, map, &replica, group).await;
@@ -93,13 +108,82 @@ async fn pass(node: &MetadataNode, map: &ClusterMap, tenures: &mut Tenures) {
             if !replica.leads() {
                 return None;
             }
-            let mut tenure = tenure.unwrap_or(Tenure { epoch: now, balance: now });
+            let mut tenure = tenure.unwrap_or(Tenure { epoch: now });
             advance_epoch(node, &replica, now, &mut tenure.epoch).await;
-            balance(node, map, &replica, group, now, &mut tenure.balance).await;
             Some((replica.group, tenure))
         }
     });
-    *tenures = join_all(passes).await.into_iter().flatten().collect();
+    memory.tenures = join_all(passes).await.into_iter().flatten().collect();
+    tend_closed(node).await;
+    retire_unlisted(node, map, me).await;
+}
+
+/// Writes a new map to the file from which a node starts that lost its replica of group 0.
+async fn keep_map(node: &MetadataNode, map: &Arc<ClusterMap>, kept: &mut MapEpoch) {
+    if map.epoch <= *kept {
+        return;
+    }
+    let (disk, root, map) = (Arc::clone(&node.shared.env.disk), node.config.dir.clone(), Arc::clone(map));
+    let epoch = map.epoch;
+    match node.shared.apply_pool.run(move || files::save_map(&*disk, &root, &map)).await {
+        Ok(Ok(())) => *kept = epoch,
+        Ok(Err(error)) => tracing::warn!(%error, "the cluster map could not be kept in a file"),
+        // The node shuts down.
+        Err(_) => {}
+    }
+}
+
+/// A node whose replica of group 0 is not there asks another one, in turn at random.
+async fn hear_of_newer_map(node: &Arc<MetadataNode>, map: &ClusterMap) {
+    let open = node.replica(GroupId::SYSTEM);
+    if open.is_some_and(|replica| replica.status().role != Role::Stopped) {
+        return;
+    }
+    let others: Vec<NodeId> = map.nodes.keys().copied().filter(|id| Some(*id) != node.node()).collect();
+    let Ok(count) = u64::try_from(others.len()) else { return };
+    let place = usize::try_from(node.shared.env.rng.below(count)).ok();
+    let Some(other) = place.and_then(|place| others.get(place)) else { return };
+    let question = Question::Map { known: map.epoch };
+    if let Some(Answer::Map(Some(newer))) = ask(node, map, *other, &question, PROBE_LIMIT).await
+        && newer.cluster == map.cluster
+    {
+        node.set_map_hint(*newer);
+    }
+}
+
+/// Goes on with what was begun.
+async fn tend_closed(node: &Arc<MetadataNode>) {
+    let closed = node.lock(&node.closed).clone();
+    for (group, closed) in closed {
+        if closed.condition == Condition::Reinstalling {
+            reinstall::begin(node, group, closed.id, None).await;
+        }
+    }
+}
+
+/// Ends replicas here that the map does not list and whose groups do not count on them any more.
+async fn retire_unlisted(node: &Arc<MetadataNode>, map: &ClusterMap, me: NodeId) {
+    let open = node.replicas().values().map(|replica| (replica.group, replica.id)).collect::<Vec<_>>();
+    let closed =
+        node.lock(&node.closed).iter().map(|(group, closed)| (*group, closed.id)).collect::<Vec<_>>();
+    for (id, replica) in open.into_iter().chain(closed) {
+        let Some(group) = map.groups.get(&id) else { continue };
+        if listed(group, me).is_some() || node.lock(&node.reinstalling).contains(&id) {
+            continue;
+        }
+        let question = Question::Member { group: id, replica };
+        let asked = group.voters.iter().map(|voter| ask(node, map, voter.node, &question, PROBE_LIMIT));
+        let told = join_all(asked).await;
+        if !told.contains(&Some(Answer::Member(Membership::NotMember))) {
+            continue;
+        }
+        match node.retire(id, replica).await {
+            Ok(()) => {
+                tracing::info!(group = %id, incarnation = %replica.incarnation, "a metadata replica ended")
+            }
+            Err(error) => tracing::warn!(group = %id, %error, "a metadata replica could not be set aside"),
+        }
+    }
 }
 
 fn listed(group: &Group, node: NodeId) -> Option<ReplicaId> {
@@ -208,28 +292,5 @@ async fn advance_epoch(node: &MetadataNode, replica: &Replica, now: Duration, la
     // Without an outcome the next pass tries again.
     if let Ok(Ok(_)) = node.shared.env.clock.timeout(CHANGE_LIMIT, proposing).await {
         *last = now;
-    }
-}
-
-/// Hands the group over to the first listed voter on a node in service, so that the order in the map spreads leaders.
-async fn balance(
-    node: &MetadataNode,
-    map: &ClusterMap,
-    replica: &Replica,
-    group: &Group,
-    now: Duration,
-    last: &mut Duration,
-) {
-    if now.saturating_sub(*last) < node.config.balance_interval {
-        return;
-    }
-    *last = now;
-    let in_service =
-        |voter: &&ReplicaId| map.nodes.get(&voter.node).is_some_and(|node| node.state == NodeState::Member);
-    if let Some(preferred) = group.voters.iter().find(in_service)
-        && *preferred != replica.id
-        && replica.hand_over(*preferred).await
-    {
-        tracing::info!(group = %replica.group, to = %preferred.node, "asked another voter to lead");
     }
 }

@@ -59,6 +59,10 @@ impl Machine {
         Ok(Self { state, pool, position, on_change })
     }
 
+    pub(crate) fn applied_index(&self) -> Option<u64> {
+        self.position.last_applied.map(|id| id.index)
+    }
+
     /// Runs a call of the engine on the pool.
     async fn blocking<T: Send + 'static>(
         &self,

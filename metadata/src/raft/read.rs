@@ -163,6 +163,9 @@ impl Seat {
 impl Replica {
     /// Linearizable, from the tables of this replica.
     pub(crate) async fn query(&self, query: Query) -> Result<Answer, Refused> {
+        if self.is_frozen() {
+            return Err(Refused::NotLeader(None));
+        }
         let index = self.reads.index().await?;
         self.covers(index).await?;
         let answer = if query.scans() {

@@ -9,6 +9,7 @@ use super::{
     read::{Reads, Seat},
     settings::RaftSettings,
     spool::Spool,
+    status::{Condition, GroupStatus, Role},
     types::{RaftTypes, Runtime, replica},
 };
 use crate::{
@@ -17,25 +18,26 @@ use crate::{
     encoding::{decode, encode},
     kv::{Kv, KvError},
     log::{LogError, LogOptions, LogStore},
-    state::{StateError, StateMachine},
+    state::{StateError, StateMachine, StateSnapshot},
 };
 use ashlar_rpc::{Method, Peers};
-use ashlar_runtime::{Env, Pool, RngExt};
+use ashlar_runtime::{Env, Pool, RngExt, sync::Mutex};
 use ashlar_types::{GroupId, NodeId, ReplicaId, RequestId, Timestamp};
 use openraft::{
     ChangeMembers, EmptyNode, Raft, ServerState, Snapshot,
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, ForwardToLeader, InitializeError, RaftError},
+    storage::RaftLogStorage as _,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -79,6 +81,9 @@ pub enum ReplicaError {
     #[error("the group counts on a replica whose files are gone")]
     Lost,
     /// Too few of the group's other replicas answer.
+    /// What lies between cannot be applied any more: the tables have to come from another replica.
+    #[error("the tables end before the log begins")]
+    TablesBehind,
     #[error("it cannot be told yet whether the replica has existed before")]
     NotSure,
 }
@@ -94,32 +99,11 @@ pub(crate) enum Refused {
     Unknown(&'static str),
 }
 
-/// What a replica does in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Learner,
-    Follower,
-    Candidate,
-    Leader,
-    /// Failed or shut down.
-    Stopped,
-}
-
-/// A replica as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupStatus {
-    pub group: GroupId,
-    pub replica: ReplicaId,
-    pub role: Role,
-    pub leader: Option<NodeId>,
-    pub term: u64,
-    /// Index of the last entry in the log.
-    pub last_log: Option<u64>,
-    pub last_applied: Option<u64>,
-    pub voters: Vec<ReplicaId>,
-    pub learners: Vec<ReplicaId>,
-    /// Index up to which the log was purged.
-    pub purged: Option<u64>,
+/// Whether a replica is a member of its group, by what took effect last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Membership {
+    Member,
+    NotMember,
 }
 
 /// How the Raft members of a group differ from what the map wants.
@@ -142,6 +126,10 @@ pub(crate) struct Replica {
     last_stamp: AtomicU64,
     /// Places for proposals under way.
     proposals: Semaphore,
+    /// No majority agrees with these tables: nothing is answered from them.
+    frozen: AtomicBool,
+    /// The term that this replica leads and when that was first seen, by the monotonic clock.
+    leading: Mutex<Option<(u64, Duration)>>,
 }
 
 impl Replica {
@@ -158,6 +146,10 @@ impl Replica {
             let pool = shared.apply_pool.clone();
             pool.run(move || open_parts(&shared, group, &dir)).await.map_err(io::Error::other)??
         };
+        let purged = log.clone().get_log_state().await?.last_purged_log_id.map(|id| id.index);
+        if machine.applied_index() < purged {
+            return Err(ReplicaError::TablesBehind);
+        }
         let network = Network {
             group,
             raft_id: id.raft_id(),
@@ -179,7 +171,31 @@ impl Replica {
             book: shared.book.clone(),
         };
         let reads = Reads::start(&shared.env, seat);
-        Ok(Self { group, id, raft, state, log, shared, reads, dir, last_stamp: AtomicU64::new(0), proposals })
+        Ok(Self {
+            group,
+            id,
+            raft,
+            state,
+            log,
+            shared,
+            reads,
+            dir,
+            last_stamp: AtomicU64::new(0),
+            proposals,
+            frozen: AtomicBool::new(false),
+            leading: Mutex::default(),
+        })
+    }
+
+    /// From now on nothing is answered from here; the Raft member goes on, so that nothing is lost either.
+    pub(crate) fn freeze(&self) {
+        if !self.frozen.swap(true, Ordering::Relaxed) {
+            tracing::error!(group = %self.group, "the replicas of a metadata group differ and no majority agrees: the group is frozen");
+        }
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
     }
 
     pub(crate) fn state(&self) -> &StateMachine {
@@ -251,6 +267,9 @@ impl Replica {
     pub(super) fn not_leader(&self) -> Option<Refused> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
+        if self.is_frozen() {
+            return Some(Refused::NotLeader(None));
+        }
         let leads = metrics.state == ServerState::Leader;
         (!leads).then(|| Refused::NotLeader(metrics.current_leader.map(|leader| replica(leader).node)))
     }
@@ -287,6 +306,23 @@ impl Replica {
         self.blocking(move || spool.push(&piece).map(|()| spool)).await
     }
 
+    /// The tables as they are now, for a replica that lost its own.
+    pub(crate) async fn dump(&self) -> io::Result<StateSnapshot> {
+        let state = Arc::clone(&self.state);
+        self.blocking(move || state.snapshot().map_err(io::Error::other)).await
+    }
+
+    pub(crate) async fn next_piece(
+        &self,
+        mut snapshot: StateSnapshot,
+    ) -> io::Result<(StateSnapshot, Option<Vec<u8>>)> {
+        self.blocking(move || {
+            let piece = snapshot.next_piece().map_err(io::Error::other)?;
+            Ok((snapshot, piece))
+        })
+        .await
+    }
+
     /// Installs a snapshot that was received as a whole.
     pub(crate) async fn install(&self, head: SnapshotHead, spool: Spool) -> Option<Vec<u8>> {
         let snapshot = Snapshot { meta: head.meta, snapshot: SnapshotData::Incoming(spool) };
@@ -305,24 +341,80 @@ impl Replica {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.membership();
+        let role = match (&metrics.running_state, metrics.state) {
+            (Err(_), _) | (Ok(()), ServerState::Shutdown) => Role::Stopped,
+            (Ok(()), ServerState::Learner) => Role::Learner,
+            (Ok(()), ServerState::Follower) => Role::Follower,
+            (Ok(()), ServerState::Candidate) => Role::Candidate,
+            (Ok(()), ServerState::Leader) => Role::Leader,
+        };
+        let condition = match role {
+            Role::Stopped => Condition::Failed,
+            Role::Learner | Role::Follower | Role::Candidate | Role::Leader if self.is_frozen() => {
+                Condition::Frozen
+            }
+            Role::Learner | Role::Follower | Role::Candidate | Role::Leader => Condition::Sound,
+        };
+        let committed = metrics.local_committed.map(|id| id.index);
+        let last_applied = metrics.last_applied.map(|id| id.index);
+        // Indexes begin at 0: how many entries end with one.
+        let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
+        let lag = match &metrics.replication {
+            Some(members) => {
+                let slowest = members.values().map(|matched| entries(matched.map(|id| id.index))).min();
+                entries(metrics.last_log_index).saturating_sub(slowest.unwrap_or(u64::MAX))
+            }
+            None => entries(committed).saturating_sub(entries(last_applied)),
+        };
+        let changing = members.get_joint_config().len() > 1
+            || metrics.membership_config.log_id() != metrics.committed_membership_config.log_id();
         GroupStatus {
-            group: self.group,
-            replica: self.id,
-            role: match (&metrics.running_state, metrics.state) {
-                (Err(_), _) | (Ok(()), ServerState::Shutdown) => Role::Stopped,
-                (Ok(()), ServerState::Learner) => Role::Learner,
-                (Ok(()), ServerState::Follower) => Role::Follower,
-                (Ok(()), ServerState::Candidate) => Role::Candidate,
-                (Ok(()), ServerState::Leader) => Role::Leader,
-            },
+            role,
+            condition,
             leader: metrics.current_leader.map(|leader| replica(leader).node),
             term: metrics.current_term,
             last_log: metrics.last_log_index,
-            last_applied: metrics.last_applied.map(|id| id.index),
+            committed,
+            last_applied,
             voters: members.voter_ids().map(replica).collect(),
             learners: members.learner_ids().map(replica).collect(),
+            changing,
             purged: metrics.purged.map(|id| id.index),
+            snapshot: metrics.snapshot.map(|id| id.index),
+            leading_ms: self.leading_ms(role, metrics.current_term),
+            lag,
+            ..GroupStatus::closed(self.group, self.id, condition)
         }
+    }
+
+    fn leading_ms(&self, role: Role, term: u64) -> Option<u64> {
+        let mut leading = self.leading.lock().unwrap_or_else(PoisonError::into_inner);
+        if role != Role::Leader {
+            *leading = None;
+            return None;
+        }
+        let now = self.shared.env.clock.monotonic();
+        let since = match *leading {
+            Some((known, since)) if known == term => since,
+            Some(_) | None => now,
+        };
+        *leading = Some((term, since));
+        u64::try_from(now.saturating_sub(since).as_millis()).ok()
+    }
+
+    /// Leader only: whether a replica is a member; `None` if that is not known or being changed.
+    pub(crate) async fn membership_of(&self, id: ReplicaId) -> Option<Membership> {
+        if self.not_leader().is_some() {
+            return None;
+        }
+        // A majority confirms that this replica leads.
+        self.reads.index().await.ok()?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let settled = metrics.membership_config.log_id() == metrics.committed_membership_config.log_id()
+            && metrics.membership_config.membership().get_joint_config().len() == 1;
+        let member = metrics.membership_config.membership().get_node(&id.raft_id()).is_some();
+        settled.then_some(if member { Membership::Member } else { Membership::NotMember })
     }
 
     /// Leader only: the next step that brings the Raft members closer to what the map wants.

@@ -6,13 +6,13 @@ use ashlar_metadata::{
     node::{GroupStatus, Role},
     query::{Answer, Counters, Query},
 };
-use ashlar_placement::{ClusterMap, Group, Labels, Node, NodeState};
+use ashlar_placement::{ClusterMap, Group, Labels, Node, NodeState, Phase};
 use ashlar_rpc::{Peers, RpcIdentity, bind, serve};
 use ashlar_runtime::{Env, TaskHandle};
 use ashlar_types::{
-    BucketId, BucketName, ClusterId, Content, ETag, ExtentSource, GroupId, Incarnation, Manifest,
-    ManifestEntry, MapEpoch, NodeId, ObjectKey, ObjectMetadata, ReplicaId, RequestId, Timestamp, VersionUid,
-    Versioning, WriteCondition, service::BucketInfo,
+    BucketId, BucketName, ClusterId, Content, ETag, ExtentSource, FailureDomain, GroupId, Incarnation,
+    Manifest, ManifestEntry, MapEpoch, NodeId, ObjectKey, ObjectMetadata, Profile, ProfileId, ReplicaId,
+    RequestId, Timestamp, VersionUid, Versioning, WriteCondition, service::BucketInfo,
 };
 use bytes::Bytes;
 use std::{
@@ -66,6 +66,8 @@ impl Member {
         let peers = Peers::new(env.clone(), identity.clone());
         let mut config = MetadataConfig::new(dir.to_owned());
         config.reconcile_interval = Duration::from_millis(50);
+        config.controller.interval = Duration::from_millis(50);
+        config.controller.down_after = Duration::from_secs(2);
         // Steps of these stories wait for elections on busy machines.
         config.patience = LIMIT;
         tune(&mut config);
@@ -201,6 +203,32 @@ impl Cluster {
         change(&mut map);
         map.epoch = MapEpoch(expected.0 + 1);
         system(&admin, SystemCommand::UpdateMap { expected, map }).await.unwrap();
+    }
+
+    /// From now on the rules decide who votes.
+    pub(crate) async fn bootstrap(&self, groups: u32, m: u8) {
+        self.update_map(|map| {
+            map.phase = Phase::Ready;
+            map.profiles.insert(ProfileId(1), Profile::new(2, m, FailureDomain::Node).unwrap());
+            map.default_profile = Some(ProfileId(1));
+            let first = map.groups[&GroupId::SYSTEM].voters.clone();
+            for group in 1..=groups {
+                let known = map.groups.entry(GroupId(group));
+                known.or_insert(Group { voters: first.clone(), learners: vec![] });
+            }
+        })
+        .await;
+    }
+
+    /// The nodes that vote in a group, as its leader says, once no change is under way.
+    pub(crate) fn voters(&self, group: GroupId) -> Option<Vec<ReplicaId>> {
+        let statuses = self.live().filter_map(|member| member.status(group));
+        let leader =
+            statuses.filter(|status| status.role == Role::Leader).max_by_key(|status| status.term)?;
+        let settled = !leader.changing && (group == GroupId::SYSTEM || leader.learners.is_empty());
+        let mut voters = leader.voters;
+        voters.sort_unstable();
+        settled.then_some(voters)
     }
 
     pub(crate) async fn kill(&mut self, number: NodeId) {
