@@ -109,6 +109,7 @@ async fn serve_connection(host: Host, connection: Box<dyn Connection>, peer: Soc
     });
     let serving = http2::Builder::new(TaskExecutor(tasks))
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
