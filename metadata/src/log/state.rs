@@ -10,7 +10,7 @@ use crate::{
 };
 use ashlar_runtime::{
     DiskFile,
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard},
 };
 use openraft::{entry::RaftEntry as _, storage::IOFlushed};
 use std::{
@@ -18,7 +18,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, PoisonError},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Shared by the handles of a log and its writer.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) salt: Salt,
     state: Mutex<State>,
-    pub(super) wake: Condvar,
+    pub(super) wake: Notify,
 }
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Done {
 
 impl Shared {
     pub(super) fn new(path: PathBuf, salt: Salt, state: State) -> Self {
-        Self { path, salt, state: Mutex::new(state), wake: Condvar::new() }
+        Self { path, salt, state: Mutex::new(state), wake: Notify::new() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,7 +103,7 @@ impl Shared {
 
     pub(super) fn close(&self) {
         self.lock().closing = true;
-        self.wake.notify_all();
+        self.wake.notify_one();
     }
 }
 

@@ -104,8 +104,8 @@ impl LogStore {
             rewrite_bytes: options.rewrite_bytes,
         };
         let (end, ended) = watch::channel(false);
-        let _writer = env.tasks.worker("raft-log", move || {
-            writer.run();
+        let _writer = env.tasks.driver("raft-log", async move {
+            writer.run().await;
             // Nobody may wait for the end.
             let _ = end.send(true);
         });
@@ -268,7 +268,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             state.check()?;
             state.vote(*vote, answer);
         }
-        self.shared.wake.notify_all();
+        self.shared.wake.notify_one();
         answered.await.map_err(io::Error::other)?
     }
 
@@ -307,7 +307,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
                 return Ok(());
             }
         }
-        self.shared.wake.notify_all();
+        self.shared.wake.notify_one();
         Ok(())
     }
 
@@ -319,7 +319,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             state.check()?;
             state.truncate(last_log_id, answer);
         }
-        self.shared.wake.notify_all();
+        self.shared.wake.notify_one();
         answered.await.map_err(io::Error::other)?
     }
 
@@ -329,7 +329,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
             state.check()?;
             state.purge(log_id);
         }
-        self.shared.wake.notify_all();
+        self.shared.wake.notify_one();
         Ok(())
     }
 }

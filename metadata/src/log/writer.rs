@@ -6,7 +6,7 @@ use super::{
     state::{Pending, Shared},
 };
 use ashlar_runtime::Disk;
-use std::{io, sync::Arc, sync::PoisonError};
+use std::{io, sync::Arc};
 
 /// Makes the state machine durable before entries that it has applied are purged.
 pub type BeforePurge = Box<dyn FnMut() -> io::Result<()> + Send>;
@@ -23,8 +23,8 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Runs until the log is closed and everything queued is answered.
-    pub(super) fn run(mut self) {
-        while let Some(batch) = self.next_batch() {
+    pub(super) async fn run(mut self) {
+        while let Some(batch) = self.next_batch().await {
             let purges = batch.iter().any(|pending| pending.kind == Kind::Purge);
             if let Err(error) = self.commit(&batch, purges) {
                 self.fail(batch, &error);
@@ -42,17 +42,19 @@ impl Writer {
     }
 
     /// Waits for work; `None` when the log is closed and there is no more.
-    fn next_batch(&self) -> Option<Vec<Pending>> {
-        let mut state = self.shared.lock();
+    async fn next_batch(&mut self) -> Option<Vec<Pending>> {
         loop {
-            let batch = state.take_batch();
-            if !batch.is_empty() {
-                return Some(batch);
+            {
+                let mut state = self.shared.lock();
+                let batch = state.take_batch();
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+                if state.closing {
+                    return None;
+                }
             }
-            if state.closing {
-                return None;
-            }
-            state = self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.shared.wake.notified().await;
         }
     }
 
