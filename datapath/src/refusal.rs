@@ -10,7 +10,8 @@ pub fn object_error(refusal: Refusal) -> ObjectError {
         Refusal::Expired => ObjectError::Ambiguous("the write epoch of the request has expired"),
         Refusal::NoSuchBucket => ObjectError::NoSuchBucket,
         Refusal::BucketTaken => ObjectError::BucketAlreadyExists,
-        Refusal::BucketSealed => ObjectError::BucketBusy,
+        // Both pass: the name is free, or has another bucket, in a moment.
+        Refusal::BucketSealed | Refusal::BucketGone => ObjectError::BucketBusy,
         Refusal::BucketNotEmpty => ObjectError::BucketNotEmpty,
         Refusal::Retry => ObjectError::SlowDown("placement changed while the bytes were written"),
         Refusal::QuotaExceeded => ObjectError::QuotaExceeded,

@@ -3,6 +3,7 @@
 //! Everything that an outcome depends on is in the command or in the tables: the state machine knows no clock and
 //! no randomness, so salts, ids and stamps come with the command.
 
+use crate::event::{EventRecording, OutboxLimits};
 use ashlar_placement::{ClusterMap, Labels};
 use ashlar_types::{
     BucketId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ChunkId, CompletedPart, Content,
@@ -38,15 +39,36 @@ pub enum Command {
     DigestMark {
         mark: u64,
     },
+    /// Any group: commands and rows up to this level may be used from here on. Never lowered. Proposed when all replicas
+    /// run a release that knows the level; one that does not stops here rather than guess.
+    SetFeatureLevel {
+        level: u32,
+    },
 }
 
+/// The level that groups begin with.
+pub const FEATURE_LEVEL_FIRST: u32 = 1;
+/// The highest level that this release understands.
+pub const FEATURE_LEVEL: u32 = 1;
+
 impl Command {
+    /// From which level of its group on the command is understood by all replicas. A new command is given the level
+    /// that its release adds.
+    pub fn feature_level(&self) -> u32 {
+        match self {
+            // What it takes to get anywhere.
+            Self::Nothing | Self::AdvanceWriteEpoch { .. } | Self::SetFeatureLevel { .. } => 0,
+            Self::System(_) | Self::Partition(_) | Self::DigestMark { .. } => 1,
+        }
+    }
+
     /// What kind of command it is, never what is in it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::AdvanceWriteEpoch { .. } => "advance write epoch",
             Self::DigestMark { .. } => "digest mark",
+            Self::SetFeatureLevel { .. } => "set feature level",
             Self::System(command) => match command {
                 SystemCommand::Form { .. } => "form",
                 SystemCommand::UpdateMap { .. } => "update map",
@@ -57,6 +79,7 @@ impl Command {
                 SystemCommand::RemoveBucket { .. } => "remove bucket",
                 SystemCommand::PutAccessKey { .. } => "put access key",
                 SystemCommand::DeleteAccessKey { .. } => "delete access key",
+                SystemCommand::AbandonBucket { .. } => "abandon bucket",
             },
             Self::Partition(command) => match command {
                 PartitionCommand::CreateBucket { .. } => "create bucket",
@@ -66,6 +89,9 @@ impl Command {
                 PartitionCommand::SetVersioning { .. } => "set versioning",
                 PartitionCommand::SetQuota { .. } => "set quota",
                 PartitionCommand::FencePg(_) => "fence placement group",
+                PartitionCommand::SetEvents { .. } => "set events",
+                PartitionCommand::SetOutboxLimits(_) => "set outbox limits",
+                PartitionCommand::TrimOutbox { .. } => "trim outbox",
                 PartitionCommand::PutVersion(_) => "put version",
                 PartitionCommand::DeleteVersions { .. } => "delete versions",
                 PartitionCommand::CreateUpload(_) => "create upload",
@@ -120,6 +146,11 @@ pub enum SystemCommand {
     },
     DeleteAccessKey {
         id: String,
+    },
+    /// Frees the name of a bucket that was reserved and that its group will not make any more. Does nothing to an active
+    /// one.
+    AbandonBucket {
+        bucket: BucketId,
     },
 }
 
@@ -207,6 +238,17 @@ pub enum PartitionCommand {
     /// Slots were moved: what is committed from here on under an older interval has its shards on the drives they were
     /// moved away from treated as missing, or is refused with `Retry`.
     FencePg(FencePg),
+    /// Whether what happens to the bucket's objects is put in the outbox.
+    SetEvents {
+        bucket: BucketId,
+        recording: EventRecording,
+    },
+    /// Of the group.
+    SetOutboxLimits(OutboxLimits),
+    /// A reader has passed on all events up to this one. Answers `Purged`.
+    TrimOutbox {
+        through: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -375,4 +417,6 @@ pub enum Refusal {
     QuotaExceeded,
     /// Placement changed while the bytes were written, and too few of them are where they belong: write them again.
     Retry,
+    /// It was purged, or its reservation is too old to be used.
+    BucketGone,
 }

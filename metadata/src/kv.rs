@@ -63,6 +63,8 @@ pub enum Table {
     /// Work by time.
     Due = 14,
     Counters = 15,
+    /// Events of buckets, in order.
+    Outbox = 16,
     /// Outcomes by request id.
     Requests = 17,
     /// Configuration of the buckets of this group.
@@ -77,10 +79,12 @@ pub enum Table {
     Tokens = 22,
     /// Drives that slots were moved away from, by placement group.
     Fences = 23,
+    /// Buckets that are gone and must not be made again.
+    Purged = 24,
 }
 
 impl Table {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Current,
         Self::Versions,
@@ -96,6 +100,7 @@ impl Table {
         Self::Gc,
         Self::Due,
         Self::Counters,
+        Self::Outbox,
         Self::Requests,
         Self::Buckets,
         Self::Directory,
@@ -103,6 +108,7 @@ impl Table {
         Self::Identities,
         Self::Tokens,
         Self::Fences,
+        Self::Purged,
     ];
 
     pub fn number(self) -> u8 {
@@ -267,7 +273,7 @@ mod tests {
         }
         assert!(Table::ALL.is_sorted_by_key(|table| table.number()));
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(16), None);
+        assert_eq!(Table::from_number(25), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod client;
 pub mod command;
 pub mod encoding;
 pub mod error;
+pub mod event;
 pub mod kv;
 pub mod log;
 pub mod node;

@@ -1,11 +1,11 @@
 //! Questions to a group's tables, and their answers. Each is answered from one snapshot.
 
-use crate::command::GarbageId;
+use crate::{command::GarbageId, encoding::Extensions, event::Event, tables::record::FenceRecord};
 use ashlar_placement::ClusterMap;
 use ashlar_types::{
-    Blob, BucketId, BucketName, Content, ListPage, ListQuery, MissingSlot, ObjectKey, PartInfo, Sequence,
-    ShardOwner, Timestamp, UploadId, UploadInfo, UploadPage, UploadQuery, VersionId, VersionInfo,
-    VersionPage, VersionQuery, Versioning, WriteEpoch,
+    Blob, BucketId, BucketName, Chunk, ChunkId, Content, Interval, ListPage, ListQuery, MissingSlot,
+    ObjectKey, PartInfo, PgId, ProfileId, Sequence, ShardOwner, SlotIndex, Timestamp, UploadId, UploadInfo,
+    UploadPage, UploadQuery, VersionId, VersionInfo, VersionPage, VersionQuery, Versioning, WriteEpoch,
     service::{AccessKey, BucketInfo, Quota, User},
 };
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,34 @@ pub enum Query {
     BucketStats {
         bucket: BucketId,
     },
+    /// Partition group: sealed buckets, which somebody has to finish removing.
+    SealedBuckets,
+    /// Chunks of a placement group, in order, after one.
+    Reverse {
+        pg: PgId,
+        after: Option<ReversePosition>,
+        limit: u32,
+    },
+    /// A chunk by the primary rows of what it was written for: whether it is needed, and where its shards are.
+    Chunk {
+        bucket: BucketId,
+        key: ObjectKey,
+        owner: ShardOwner,
+        chunk: ChunkId,
+    },
+    /// What a placement group was fenced for.
+    Fence {
+        pg: PgId,
+    },
+    /// Rows that wait for their time, the oldest first of each kind.
+    Due {
+        limit: u32,
+    },
+    /// Events after a number.
+    Outbox {
+        after: u64,
+        limit: u32,
+    },
 }
 
 impl Query {
@@ -98,6 +126,8 @@ impl Query {
             | Self::Upload { .. }
             | Self::Counters { .. }
             | Self::BucketStats { .. }
+            | Self::Chunk { .. }
+            | Self::Fence { .. }
             | Self::GroupState => false,
             Self::Buckets { .. }
             | Self::BucketRows
@@ -107,6 +137,10 @@ impl Query {
             | Self::Uploads { .. }
             | Self::Parts { .. }
             | Self::Garbage { .. }
+            | Self::SealedBuckets
+            | Self::Reverse { .. }
+            | Self::Due { .. }
+            | Self::Outbox { .. }
             | Self::Repairs { .. } => true,
         }
     }
@@ -139,12 +173,67 @@ pub enum Answer {
     /// The group does not know the bucket.
     NoSuchBucket,
     BucketStats(BucketStats),
+    SealedBuckets(Vec<BucketInfo>),
+    Reverse(Vec<ReverseRow>),
+    Chunk(Option<Box<ChunkAnswer>>),
+    Fence(Option<Box<FenceRecord>>),
+    Due(Vec<DueRow>),
+    Outbox(Box<OutboxPage>),
+}
+
+/// A row of the reverse index within its placement group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReversePosition {
+    pub owner: ShardOwner,
+    pub chunk: ChunkId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReverseRow {
+    pub position: ReversePosition,
+    pub bucket: BucketId,
+    pub key: ObjectKey,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkAnswer {
+    pub profile: ProfileId,
+    pub blob_len: u64,
+    pub chunk: Chunk,
+    /// Slots to repair, with the interval at which they were known bad.
+    pub repairs: Vec<(SlotIndex, Interval)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DueRow {
+    /// What the Complete answered is kept until the epoch is below the floor.
+    CompletedUpload { epoch: WriteEpoch, bucket: BucketId, key: ObjectKey, upload: UploadId },
+    /// That the bucket is gone is kept for a while.
+    PurgedBucket { purged: Timestamp, bucket: BucketId },
+}
+
+/// Events `trimmed + 1 ..= last` are there. A reader that stands before `trimmed` has missed those between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxPage {
+    pub events: Vec<OutboxRow>,
+    pub trimmed: u64,
+    pub last: u64,
+    /// Events ever dropped before a reader trimmed them.
+    pub lost: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxRow {
+    pub number: u64,
+    pub event: Event,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketRow {
     pub info: BucketInfo,
     pub phase: BucketPhase,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,4 +314,6 @@ pub struct GroupState {
     pub floor: WriteEpoch,
     /// Last stamp applied.
     pub clock: Timestamp,
+    /// Commands of a higher level are refused.
+    pub feature_level: u32,
 }

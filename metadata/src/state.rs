@@ -24,9 +24,11 @@ mod digest;
 mod directory;
 mod fence;
 mod garbage;
+mod inspect;
 mod install;
 mod join;
 mod listing;
+mod outbox;
 mod overlay;
 mod put;
 mod query;
@@ -46,8 +48,8 @@ pub use crate::tables::record::FLOOR_DISTANCE;
 
 use self::{apply::Apply, digest::Digests, overlay::Overlay, query::Reader};
 use crate::{
-    command::{Entry, Outcome},
-    encoding::{self, DecodeError},
+    command::{Entry, FEATURE_LEVEL, Outcome},
+    encoding::{self, DecodeError, Row},
     kv::{Kv, KvError, KvRead, Table},
     query::{Answer, GroupState, Query},
     tables::{self, record::GroupRecord},
@@ -56,7 +58,6 @@ use ashlar_placement::ClusterMap;
 use ashlar_runtime::sync::{Arc, Mutex, MutexGuard, RwLock};
 use ashlar_types::GroupId;
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use std::sync::PoisonError;
 
 /// One replica's tables. All methods may be called from any thread; applying is serialised.
@@ -94,6 +95,9 @@ pub enum StateError {
     /// A row that another one promises.
     #[error("a row of {table:?} is missing")]
     MissingRow { table: Table },
+    /// The group has moved on to what this release does not understand.
+    #[error("the group is at feature level {level}, this release understands {FEATURE_LEVEL}")]
+    FeatureLevel { level: u32 },
     #[error("the state machine failed before")]
     Failed,
 }
@@ -171,8 +175,13 @@ impl StateMachine {
 
 impl Cached {
     fn read(group: GroupId, kv: &dyn KvRead) -> Result<Self, StateError> {
+        let group: GroupRecord =
+            record(kv, Table::Meta, tables::GROUP)?.unwrap_or_else(|| GroupRecord::new(group));
+        if group.feature_level > FEATURE_LEVEL {
+            return Err(StateError::FeatureLevel { level: group.feature_level });
+        }
         Ok(Self {
-            group: record(kv, Table::Meta, tables::GROUP)?.unwrap_or_else(|| GroupRecord::new(group)),
+            group,
             map: record::<ClusterMap>(kv, Table::Map, tables::MAP)?.map(Arc::new),
             digests: digest::stored(kv)?,
             mark: Self::marked(kv)?,
@@ -181,16 +190,21 @@ impl Cached {
 }
 
 fn group_state(group: &GroupRecord) -> GroupState {
-    GroupState { write_epoch: group.write_epoch, floor: group.floor(), clock: group.clock }
+    GroupState {
+        write_epoch: group.write_epoch,
+        floor: group.floor(),
+        clock: group.clock,
+        feature_level: group.feature_level,
+    }
 }
 
 /// A decoded row.
-fn record<T: DeserializeOwned>(kv: &dyn KvRead, table: Table, key: &[u8]) -> Result<Option<T>, StateError> {
+fn record<T: Row>(kv: &dyn KvRead, table: Table, key: &[u8]) -> Result<Option<T>, StateError> {
     kv.get(table, key)?.map(|value| decode(table, &value)).transpose()
 }
 
-fn decode<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, StateError> {
-    encoding::decode(value).map_err(|source| StateError::Row { table, source })
+fn decode<T: Row>(table: Table, value: &[u8]) -> Result<T, StateError> {
+    encoding::decode_row(value).map_err(|source| StateError::Row { table, source })
 }
 
 /// Sees the rows of a range in order until told to stop; ends at the first error.

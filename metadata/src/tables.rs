@@ -11,8 +11,8 @@ pub mod record;
 mod golden;
 
 use ashlar_types::{
-    BucketId, BucketName, ChunkId, ObjectKey, PgId, RequestId, Sequence, ShardId, ShardOwner, SlotIndex,
-    UploadId, WriteEpoch,
+    BlobId, BucketId, BucketName, ChunkId, ObjectKey, PgId, RequestId, Sequence, ShardId, ShardOwner,
+    SlotIndex, Timestamp, UploadId, VersionUid, WriteEpoch,
 };
 
 use crate::command::GarbageId;
@@ -27,7 +27,7 @@ pub const MARK: &[u8] = b"mark";
 /// The only row of [`Table::Map`](crate::kv::Table::Map).
 pub const MAP: &[u8] = b"map";
 
-/// `Buckets`, `Counters`; before the keys of objects.
+/// `Buckets`, `Counters`, `Purged`; before the keys of objects.
 pub fn bucket(bucket: BucketId) -> Vec<u8> {
     bucket.0.to_be_bytes().to_vec()
 }
@@ -35,6 +35,11 @@ pub fn bucket(bucket: BucketId) -> Vec<u8> {
 /// `Fences`.
 pub fn pg(pg: PgId) -> Vec<u8> {
     pg.0.to_be_bytes().to_vec()
+}
+
+/// `Outbox`: in the order in which events happened.
+pub fn outbox(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
 }
 
 /// `Current`, `Null`: nothing follows the key.
@@ -157,6 +162,14 @@ pub fn due_completed(epoch: WriteEpoch, completed: &[u8]) -> Vec<u8> {
     row
 }
 
+/// `Due`: when a row of `Purged` may go, and which.
+pub fn due_purged(purged: Timestamp, bucket: BucketId) -> Vec<u8> {
+    let mut row = vec![DUE_PURGED];
+    row.extend_from_slice(&purged.0.to_be_bytes());
+    row.extend_from_slice(&bucket.0.to_be_bytes());
+    row
+}
+
 /// `Directory`: rows by name, and names by number.
 pub fn directory_name(name: &BucketName) -> Vec<u8> {
     let mut row = DIRECTORY_NAMES.to_vec();
@@ -173,6 +186,7 @@ pub fn directory_id(bucket: BucketId) -> Vec<u8> {
 pub const OWNER_VERSION: u8 = 0;
 pub const OWNER_UPLOAD: u8 = 1;
 pub const DUE_COMPLETED: u8 = 1;
+pub const DUE_PURGED: u8 = 2;
 pub const DIRECTORY_NAMES: &[u8] = &[0];
 pub const DIRECTORY_IDS: &[u8] = &[1];
 
@@ -230,7 +244,7 @@ pub fn parse_repair(row: &[u8]) -> Option<(ChunkId, SlotIndex)> {
 pub fn parse_garbage(row: &[u8]) -> Option<GarbageId> {
     let (since, number) = row.split_first_chunk::<8>()?;
     Some(GarbageId {
-        since: ashlar_types::Timestamp(u64::from_be_bytes(*since)),
+        since: Timestamp(u64::from_be_bytes(*since)),
         number: u64::from_be_bytes(number.try_into().ok()?),
     })
 }
@@ -245,6 +259,44 @@ pub fn parse_due_completed(row: &[u8]) -> Option<(WriteEpoch, &[u8])> {
     let (kind, rest) = row.split_first()?;
     let (epoch, completed) = rest.split_first_chunk::<8>()?;
     (*kind == DUE_COMPLETED).then_some((WriteEpoch(u64::from_be_bytes(*epoch)), completed))
+}
+
+pub fn parse_due_purged(row: &[u8]) -> Option<(Timestamp, BucketId)> {
+    let (kind, rest) = row.split_first()?;
+    let (purged, bucket) = rest.split_first_chunk::<8>()?;
+    let bucket = BucketId(u64::from_be_bytes(bucket.try_into().ok()?));
+    (*kind == DUE_PURGED).then_some((Timestamp(u64::from_be_bytes(*purged)), bucket))
+}
+
+pub fn parse_outbox(row: &[u8]) -> Option<u64> {
+    row.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// The bucket that a row of an object begins with.
+pub fn parse_bucket(row: &[u8]) -> Option<BucketId> {
+    row.first_chunk::<BUCKET_LEN>().map(|bucket| BucketId(u64::from_be_bytes(*bucket)))
+}
+
+pub fn parse_reverse(row: &[u8]) -> Option<(PgId, ShardOwner, ChunkId)> {
+    let (pg, rest) = row.split_first_chunk::<4>()?;
+    let (kind, rest) = rest.split_first()?;
+    let (owner, rest) = match *kind {
+        OWNER_VERSION => {
+            let (uid, rest) = rest.split_first_chunk::<16>()?;
+            (ShardOwner::Version(VersionUid(u128::from_be_bytes(*uid))), rest)
+        }
+        OWNER_UPLOAD => {
+            let (upload, rest) = rest.split_first_chunk::<24>()?;
+            let (number, rest) = rest.split_first_chunk::<2>()?;
+            let part_number = u16::from_be_bytes(*number);
+            (ShardOwner::Part { upload: parse_upload(upload)?, part_number }, rest)
+        }
+        _ => return None,
+    };
+    let (blob, index) = rest.split_first_chunk::<16>()?;
+    let index = u32::from_be_bytes(index.try_into().ok()?);
+    let chunk = ChunkId { blob: BlobId(u128::from_be_bytes(*blob)), index };
+    Some((PgId(u32::from_be_bytes(*pg)), owner, chunk))
 }
 
 const BUCKET_LEN: usize = 8;
@@ -285,6 +337,14 @@ mod tests {
             let (parsed, after) = parse_escaped(&row).unwrap();
             prop_assert_eq!((parsed, parse_upload(after)), (key.clone(), Some(id)));
             prop_assert_eq!(parse_part_number(&part(bucket, &key, id, number)), Some(number));
+            prop_assert_eq!(parse_bucket(&row), Some(bucket));
+            let chunk = ChunkId { blob: BlobId(salt), index: 9 };
+            for owner in [ShardOwner::Version(VersionUid(salt)), ShardOwner::Part { upload: id, part_number: number }] {
+                prop_assert_eq!(parse_reverse(&reverse(PgId(7), owner, chunk)), Some((PgId(7), owner, chunk)));
+            }
+            let at = Timestamp(sequence);
+            prop_assert_eq!(parse_due_purged(&due_purged(at, bucket)), Some((at, bucket)));
+            prop_assert_eq!(parse_outbox(&outbox(sequence)), Some(sequence));
         }
 
         #[test]
@@ -300,6 +360,10 @@ mod tests {
         fn malformed_rows_are_refused_and_never_panic(row in vec(any::<u8>(), 0..40)) {
             let _ = (parse_object(&row), parse_upload(&row), parse_part_number(&row), parse_repair(&row));
             let _ = (parse_garbage(&row), parse_request_epoch(&row), parse_due_completed(&row));
+            let _ = (parse_due_purged(&row), parse_outbox(&row), parse_bucket(&row));
+            if let Some((pg, owner, chunk)) = parse_reverse(&row) {
+                prop_assert_eq!(&reverse(pg, owner, chunk), &row);
+            }
             if let Some((key, after)) = parse_escaped(&row) {
                 let bucket = BucketId(u64::from_be_bytes(*row.first_chunk().unwrap()));
                 let mut again = escaped(bucket, &key);

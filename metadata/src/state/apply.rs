@@ -8,8 +8,8 @@ use super::{
     record,
 };
 use crate::{
-    command::{Command, Done, Entry, Outcome, PartitionCommand, Refusal, SystemCommand},
-    encoding,
+    command::{Command, Done, Entry, FEATURE_LEVEL, Outcome, PartitionCommand, Refusal, SystemCommand},
+    encoding::{Row, encode_row},
     kv::{Batch, KeyRange, KvError, Table},
     tables::{
         self,
@@ -19,7 +19,6 @@ use crate::{
 use ashlar_placement::ClusterMap;
 use ashlar_runtime::sync::Arc;
 use ashlar_types::{Blob, BucketId, GroupId, RequestId, Timestamp, WriteEpoch};
-use serde::{Serialize, de::DeserializeOwned};
 use std::ops::ControlFlow;
 
 /// Rows forgotten with each entry: more than an entry makes, so that they never pile up.
@@ -79,7 +78,7 @@ impl<'a> Apply<'a> {
         self.put_held();
         self.tables.put(Table::Meta, tables::POSITION.to_vec(), position.to_vec());
         let (mut batch, digests) = self.tables.into_batch(&self.digests)?;
-        batch.put(Table::Meta, tables::DIGESTS, encoding::encode(&digests));
+        batch.put(Table::Meta, tables::DIGESTS, encode_row(&digests));
         let map = self.map.map(Arc::new).or_else(|| cached.map.take());
         *cached = Cached { group: self.group, map, digests, mark: self.mark };
         Ok(batch)
@@ -129,15 +128,24 @@ impl<'a> Apply<'a> {
         }
         let limit = match entry.command {
             Command::AdvanceWriteEpoch { .. } => PRUNED_PER_EPOCH,
-            Command::System(_) | Command::Partition(_) | Command::Nothing | Command::DigestMark { .. } => {
-                PRUNED_PER_ENTRY
-            }
+            Command::System(_)
+            | Command::Partition(_)
+            | Command::Nothing
+            | Command::DigestMark { .. }
+            | Command::SetFeatureLevel { .. } => PRUNED_PER_ENTRY,
         };
         self.prune(limit)?;
+        if let Command::AdvanceWriteEpoch { .. } = entry.command {
+            self.forget_purged(limit)?;
+            self.cap_outbox(limit)?;
+        }
         Ok(outcome)
     }
 
     fn command(&mut self, command: &Command) -> Applied {
+        if command.feature_level() > self.group.feature_level {
+            return Err(Refusal::NotUnderstood.into());
+        }
         match command {
             Command::System(command) if self.id == GroupId::SYSTEM => self.system(command),
             Command::Partition(command) if self.id != GroupId::SYSTEM => self.partition(command),
@@ -150,6 +158,13 @@ impl<'a> Apply<'a> {
             }
             Command::Nothing => Ok(Done::Nothing),
             Command::DigestMark { mark } => self.mark_digests(*mark),
+            Command::SetFeatureLevel { level } if *level > FEATURE_LEVEL => {
+                Err(StateError::FeatureLevel { level: *level }.into())
+            }
+            Command::SetFeatureLevel { level } => {
+                self.group.feature_level = self.group.feature_level.max(*level);
+                Ok(Done::Nothing)
+            }
         }
     }
 
@@ -166,6 +181,7 @@ impl<'a> Apply<'a> {
             SystemCommand::RemoveBucket { bucket } => self.remove_bucket(*bucket),
             SystemCommand::PutAccessKey { key } => Ok(self.put_access_key(key)),
             SystemCommand::DeleteAccessKey { id } => Ok(self.delete_access_key(id)),
+            SystemCommand::AbandonBucket { bucket } => self.abandon_bucket(*bucket),
         }
     }
 
@@ -197,6 +213,9 @@ impl<'a> Apply<'a> {
             PartitionCommand::GarbageDone { rows } => Ok(self.garbage_done(rows)),
             PartitionCommand::SetQuota { bucket, quota } => self.set_quota(*bucket, *quota),
             PartitionCommand::FencePg(fence) => self.fence_pg(fence),
+            PartitionCommand::SetEvents { bucket, recording } => self.set_events(*bucket, *recording),
+            PartitionCommand::SetOutboxLimits(limits) => self.set_outbox_limits(*limits),
+            PartitionCommand::TrimOutbox { through } => self.trim_outbox(*through),
         }
     }
 
@@ -259,7 +278,7 @@ impl<'a> Apply<'a> {
     }
 
     /// All rows of a range that is known to be bounded.
-    pub(super) fn rows<T: DeserializeOwned>(
+    pub(super) fn rows<T: Row>(
         &self,
         table: Table,
         range: &KeyRange,
@@ -276,20 +295,16 @@ impl<'a> Apply<'a> {
         self.group.clock
     }
 
-    pub(super) fn record<T: DeserializeOwned>(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<T>, StateError> {
+    pub(super) fn record<T: Row>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StateError> {
         record(&self.tables, table, key)
     }
 
     /// A row that must be there because another one says so.
-    pub(super) fn promised<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<T, StateError> {
+    pub(super) fn promised<T: Row>(&self, table: Table, key: &[u8]) -> Result<T, StateError> {
         self.record(table, key)?.ok_or(StateError::MissingRow { table })
     }
 
-    pub(super) fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, record: &T) {
+    pub(super) fn put<T: Row>(&mut self, table: Table, key: Vec<u8>, record: &T) {
         self.tables.put_record(table, key, record);
     }
 
@@ -326,7 +341,8 @@ fn blobs_of(command: &Command) -> impl Iterator<Item = &Blob> {
         | Command::System(_)
         | Command::AdvanceWriteEpoch { .. }
         | Command::Nothing
-        | Command::DigestMark { .. } => None,
+        | Command::DigestMark { .. }
+        | Command::SetFeatureLevel { .. } => None,
     };
     content.into_iter().flat_map(|content| content.manifest.blobs())
 }

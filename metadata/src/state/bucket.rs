@@ -4,6 +4,9 @@
 //! CreateBucket -> open -SealBucket (if empty)-> sealed -PurgeBucket until nothing is left-> gone
 //!                   ^-------UnsealBucket---------'
 //! ```
+//! A bucket that is gone is remembered for a while, and one whose reservation is old is not made: so no create that was
+//! on its way while the bucket was deleted brings it back, without a name.
+//!
 //! Open uploads do not keep a bucket from being sealed. A sealed bucket takes neither parts nor completions, and
 //! the purge aborts what is open, a bounded number of rows at a time.
 
@@ -13,16 +16,31 @@ use super::{
 };
 use crate::{
     command::{Done, Refusal},
+    encoding::Extensions,
+    event::EventRecording,
     kv::{KeyRange, Table},
     tables::{
         self,
-        record::{BucketRecord, PartRecord},
+        record::{BucketRecord, PartRecord, PurgedRecord},
     },
 };
 use ashlar_types::{
-    BucketId, ShardOwner, Versioning,
+    BucketId, ShardOwner, Timestamp, Versioning,
     service::{BucketInfo, Quota},
 };
+use bytes::Bytes;
+use std::time::Duration;
+
+/// How long after its reservation a bucket may be made. A create that was begun before its bucket was purged, and arrives
+/// after `PURGED_KEPT`, is later than that.
+const CREATE_WINDOW: Duration = Duration::from_hours(24);
+/// How long it is remembered that a bucket was purged: longer than the window, by far more than the clocks of two groups
+/// can differ.
+const PURGED_KEPT: Duration = Duration::from_hours(48);
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).expect("a few days")
+}
 
 impl Apply<'_> {
     pub(super) fn create_bucket(&mut self, info: &BucketInfo) -> Applied {
@@ -31,13 +49,23 @@ impl Apply<'_> {
         }
         let row = tables::bucket(info.id);
         if let Some(known) = self.record::<BucketRecord>(Table::Buckets, &row)? {
-            return Ok(Done::Bucket(known.info));
+            return if known.sealed {
+                Err(Refusal::BucketSealed.into())
+            } else {
+                Ok(Done::Bucket(known.info))
+            };
+        }
+        let purged = self.record::<PurgedRecord>(Table::Purged, &row)?.is_some();
+        if purged || self.now() > info.created.plus(CREATE_WINDOW) {
+            return Err(Refusal::BucketGone.into());
         }
         let record = BucketRecord {
             info: info.clone(),
             versioning: Versioning::Unversioned,
             sealed: false,
             quota: Quota::default(),
+            events: EventRecording::Off,
+            kept: Extensions::default(),
         };
         self.put(Table::Buckets, row, &record);
         Ok(Done::Bucket(record.info))
@@ -98,7 +126,23 @@ impl Apply<'_> {
         }
         self.remove(Table::Counters, tables::bucket(bucket));
         self.remove(Table::Buckets, tables::bucket(bucket));
+        let purged = self.now();
+        self.put(Table::Purged, tables::bucket(bucket), &PurgedRecord { purged });
+        self.tables.put(Table::Due, tables::due_purged(purged, bucket), Bytes::new());
         Ok(Done::Purged { more: false })
+    }
+
+    /// After a while nobody can make the bucket again anyway.
+    pub(super) fn forget_purged(&mut self, limit: usize) -> Result<(), StateError> {
+        let Some(until) = self.now().0.checked_sub(millis(PURGED_KEPT)) else { return Ok(()) };
+        let first = tables::due_purged(Timestamp(0), BucketId(0));
+        let range = KeyRange { from: first, to: Some(tables::due_purged(Timestamp(until), BucketId(0))) };
+        for row in self.keys(Table::Due, &range, limit)? {
+            let (_, bucket) = tables::parse_due_purged(&row).ok_or(StateError::Key { table: Table::Due })?;
+            self.remove(Table::Purged, tables::bucket(bucket));
+            self.remove(Table::Due, row);
+        }
+        Ok(())
     }
 
     fn remove_all(&mut self, table: Table, rows: Vec<Vec<u8>>) {

@@ -51,6 +51,7 @@ mod tests {
             checksum,
             last_modified: Timestamp(0),
             content: Content::default(),
+            kept: Default::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     command::{CompleteUpload, Done, Refusal},
+    event::Creation,
     kv::Table,
     tables::{
         self,
@@ -84,9 +85,10 @@ impl Apply<'_> {
         };
         self.end_upload(&mut place, complete, parts);
         let sequence = place.next_sequence();
-        let content = ManifestRecord { manifest, parts: infos };
+        let content = ManifestRecord { manifest, parts: infos, ..ManifestRecord::default() };
         self.put_content(&place, sequence, &object, content, &inline.freeze());
-        let written = self.put_object(&mut place, current, sequence, complete.salt, object)?;
+        let written =
+            self.put_object(&mut place, current, sequence, complete.salt, object, Creation::CompleteUpload)?;
         self.put_counters(*bucket, &place.counts);
         let completed = CompletedRecord { parts_digest, written };
         self.put(Table::Completed, row.clone(), &completed);

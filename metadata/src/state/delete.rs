@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     command::{Done, Refusal},
+    event::EventKind,
     tables::record::VersionRecord,
 };
 use ashlar_types::{
@@ -60,6 +61,7 @@ impl Apply<'_> {
             Versioning::Unversioned => {
                 if let Some(current) = current {
                     self.drop_current(place, &current)?;
+                    self.record_event(place, EventKind::Deleted { version_id: None })?;
                 }
             }
             Versioning::Enabled | Versioning::Suspended => {
@@ -99,6 +101,8 @@ impl Apply<'_> {
         if is_current || !has_current {
             self.promote(place)?;
         }
+        let shown = (place.versioning != Versioning::Unversioned).then_some(version);
+        self.record_event(place, EventKind::Deleted { version_id: shown })?;
         Ok(deleted)
     }
 }

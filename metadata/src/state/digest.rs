@@ -12,6 +12,7 @@
 
 use super::{Cached, StateError, StateMachine, record};
 use crate::{
+    encoding::Row,
     kv::{Direction, KeyRange, KvRead, Table},
     tables,
 };
@@ -76,6 +77,10 @@ impl From<TableDigest> for [u8; 32] {
         bytes
     }
 }
+
+// Replaced as a whole.
+impl Row for Digests {}
+impl Row for Marked {}
 
 impl TableDigest {
     fn of_row(table: Table, key: &[u8], value: &[u8]) -> Self {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ReserveBucket -> Reserved -ActivateBucket (its group knows it)-> Active -RemoveBucket (its group sealed it)-> gone
+//!                      '-AbandonBucket (its group will not make it)-> gone
 //! ```
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::{
     command::{Done, Refusal},
+    encoding::Extensions,
     kv::Table,
     query::{BucketPhase, BucketRow},
     tables,
@@ -39,7 +41,11 @@ impl Apply<'_> {
             group,
         };
         self.group.next_bucket += 1;
-        self.put(Table::Directory, row, &BucketRow { info: info.clone(), phase: BucketPhase::Reserved });
+        self.put(
+            Table::Directory,
+            row,
+            &BucketRow { info: info.clone(), phase: BucketPhase::Reserved, kept: Extensions::default() },
+        );
         self.put(Table::Directory, tables::directory_id(info.id), &info.name);
         Ok(Done::Bucket(info))
     }
@@ -60,6 +66,16 @@ impl Apply<'_> {
             self.remove(Table::Directory, tables::directory_id(bucket));
         }
         Ok(Done::Nothing)
+    }
+
+    /// Only if it was never activated: its group has not made it, and refuses to from now on.
+    pub(super) fn abandon_bucket(&mut self, bucket: BucketId) -> Applied {
+        let Some(name) = self.bucket_name(bucket)? else { return Ok(Done::Nothing) };
+        let row: BucketRow = self.promised(Table::Directory, &tables::directory_name(&name))?;
+        match row.phase {
+            BucketPhase::Active => Ok(Done::Nothing),
+            BucketPhase::Reserved => self.remove_bucket(bucket),
+        }
     }
 
     fn bucket_name(&self, bucket: BucketId) -> Result<Option<BucketName>, StateError> {

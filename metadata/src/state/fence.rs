@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     command::{Done, FencePg, Refusal},
+    encoding::Extensions,
     kv::Table,
     tables::{
         self,
@@ -42,6 +43,7 @@ impl Apply<'_> {
             interval: fence.interval,
             quorum: fence.quorum,
             superseded: Vec::new(),
+            kept: Extensions::default(),
         });
         record.interval = record.interval.max(fence.interval);
         record.quorum = record.quorum.max(fence.quorum);

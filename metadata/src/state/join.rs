@@ -13,8 +13,8 @@ impl Apply<'_> {
     /// A token that was used stays used.
     pub(super) fn put_join_token(&mut self, hash: &[u8; 32], expires: Timestamp) -> Applied {
         let known = self.record::<TokenRecord>(Table::Tokens, hash)?;
-        let used = known.and_then(|known| known.used);
-        self.put(Table::Tokens, hash.to_vec(), &TokenRecord { expires, used });
+        let (used, kept) = known.map(|known| (known.used, known.kept)).unwrap_or_default();
+        self.put(Table::Tokens, hash.to_vec(), &TokenRecord { expires, used, kept });
         Ok(Done::Nothing)
     }
 

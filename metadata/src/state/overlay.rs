@@ -4,12 +4,11 @@
 
 use super::digest::Digests;
 use crate::{
-    encoding,
+    encoding::{Row, encode_row},
     kv::{Batch, Change, Direction, KeyRange, Kv, KvError, KvRead, Table, Visit},
 };
 use ashlar_runtime::sync::Mutex;
 use bytes::Bytes;
-use serde::Serialize;
 use std::{collections::BTreeMap, ops::ControlFlow, sync::PoisonError};
 
 pub(super) struct Overlay<'a> {
@@ -31,8 +30,8 @@ impl<'a> Overlay<'a> {
         self.changes.entry(table).or_default().insert(key.into(), Some(value.into()));
     }
 
-    pub(super) fn put_record<T: Serialize>(&mut self, table: Table, key: Vec<u8>, record: &T) {
-        self.put(table, key, encoding::encode(record));
+    pub(super) fn put_record<T: Row>(&mut self, table: Table, key: Vec<u8>, record: &T) {
+        self.put(table, key, encode_row(record));
     }
 
     pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) {

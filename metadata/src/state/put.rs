@@ -7,6 +7,8 @@ use super::{
 };
 use crate::{
     command::{Done, PutVersion, Refusal, WrittenVersion},
+    encoding::Extensions,
+    event::{Creation, EventKind, EventRecording},
     kv::Table,
     query::Counters,
     tables::{
@@ -30,6 +32,7 @@ pub(super) struct Place<'a> {
     /// Written back by whoever opened the place.
     pub(super) counts: CounterRecord,
     pub(super) quota: Quota,
+    pub(super) events: EventRecording,
 }
 
 impl Place<'_> {
@@ -54,8 +57,8 @@ impl Apply<'_> {
         record: &BucketRecord,
         key: &'k ObjectKey,
     ) -> Applied<Place<'k>> {
-        let BucketRecord { versioning, quota, .. } = *record;
-        Ok(Place { bucket, versioning, key, counts: self.counters(bucket)?, quota })
+        let BucketRecord { versioning, quota, events, .. } = *record;
+        Ok(Place { bucket, versioning, key, counts: self.counters(bucket)?, quota, events })
     }
 
     pub(super) fn put_version(&mut self, put: &PutVersion) -> Applied {
@@ -90,8 +93,14 @@ impl Apply<'_> {
         let sequence = place.next_sequence();
         self.name_content(&place, ShardOwner::Version(put.uid), &fenced);
         let Content { manifest, inline } = fenced.content.into_owned();
-        self.put_content(&place, sequence, &object, ManifestRecord { manifest, parts: Vec::new() }, &inline);
-        let written = self.put_object(&mut place, current, sequence, put.salt, object)?;
+        self.put_content(
+            &place,
+            sequence,
+            &object,
+            ManifestRecord { manifest, ..ManifestRecord::default() },
+            &inline,
+        );
+        let written = self.put_object(&mut place, current, sequence, put.salt, object, Creation::Put)?;
         self.put_counters(place.bucket, &place.counts);
         Ok(Done::Written(Box::new(written)))
     }
@@ -104,6 +113,7 @@ impl Apply<'_> {
         sequence: Sequence,
         salt: u128,
         object: ObjectRecord,
+        by: Creation,
     ) -> Applied<WrittenVersion> {
         self.make_room(place, current)?;
         let version_id = place.version_id(sequence, salt);
@@ -122,8 +132,11 @@ impl Apply<'_> {
             last_modified: self.now(),
             noncurrent_since: None,
             body: VersionBody::Object(Box::new(object)),
+            kept: Extensions::default(),
         };
         self.put(Table::Current, tables::object(place.bucket, place.key), &record);
+        let WrittenVersion { version_id, size, etag, .. } = written.clone();
+        self.record_event(place, EventKind::Created { by, version_id, size, etag })?;
         Ok(written)
     }
 
@@ -145,11 +158,13 @@ impl Apply<'_> {
             last_modified: self.now(),
             noncurrent_since: None,
             body: VersionBody::DeleteMarker { owner: owner.to_owned() },
+            kept: Extensions::default(),
         };
         if record.is_null() {
             self.put(Table::Null, tables::object(place.bucket, place.key), &sequence);
         }
         self.put(Table::Versions, tables::version(place.bucket, place.key, sequence), &record);
+        self.record_event(place, EventKind::DeleteMarkerCreated { version_id })?;
         Ok(version_id)
     }
 
@@ -320,6 +335,7 @@ impl Apply<'_> {
                     key: place.key.clone(),
                     owner,
                     bad_drive: None,
+                    kept: Extensions::default(),
                 };
                 self.put(Table::Repair, tables::repair(missing.chunk, missing.slot), &repair);
             }

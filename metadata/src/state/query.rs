@@ -3,6 +3,7 @@
 use super::{StateError, decode, for_each, group_state, listing, record};
 use crate::{
     command::GarbageId,
+    encoding::Row,
     kv::{KeyRange, KvRead, Table},
     query::{
         Answer, BucketPhase, BucketRow, BucketState, BucketStats, ContentWanted, Counters, GarbageRow,
@@ -22,7 +23,6 @@ use ashlar_types::{
     service::{AccessKey, User},
 };
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// Rows of one answer, whatever was asked for.
@@ -30,7 +30,7 @@ const ROWS_MAX: usize = 10_000;
 
 pub(super) struct Reader<'a> {
     id: GroupId,
-    kv: &'a dyn KvRead,
+    pub(super) kv: &'a dyn KvRead,
 }
 
 impl<'a> Reader<'a> {
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn answer(&self, query: &Query) -> Result<Answer, StateError> {
         Ok(match query {
-            Query::Map => Answer::Map(self.record(Table::Map, tables::MAP)?),
+            Query::Map => Answer::Map(self.record(Table::Map, tables::MAP)?.map(Box::new)),
             Query::Bucket { name } => {
                 Answer::Bucket(self.record(Table::Directory, &tables::directory_name(name))?)
             }
@@ -85,17 +85,25 @@ impl<'a> Reader<'a> {
                 }),
                 None => Answer::NoSuchBucket,
             },
+            Query::SealedBuckets => Answer::SealedBuckets(self.sealed_buckets()?),
+            Query::Reverse { pg, after, limit } => Answer::Reverse(self.reverse(*pg, *after, *limit)?),
+            Query::Chunk { bucket, key, owner, chunk } => {
+                Answer::Chunk(self.chunk(*bucket, key, *owner, *chunk)?.map(Box::new))
+            }
+            Query::Fence { pg } => Answer::Fence(self.fence(*pg)?.map(Box::new)),
+            Query::Due { limit } => Answer::Due(self.due(*limit)?),
+            Query::Outbox { after, limit } => Answer::Outbox(Box::new(self.outbox(*after, *limit)?)),
             Query::Garbage { before, limit } => Answer::Garbage(self.garbage(*before, *limit)?),
             Query::Repairs { after, limit } => Answer::Repairs(self.repairs(*after, *limit)?),
             Query::GroupState => Answer::GroupState(group_state(&self.group()?)),
         })
     }
 
-    fn record<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StateError> {
+    fn record<T: Row>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StateError> {
         record(self.kv, table, key)
     }
 
-    fn group(&self) -> Result<GroupRecord, StateError> {
+    pub(super) fn group(&self) -> Result<GroupRecord, StateError> {
         Ok(self.record(Table::Meta, tables::GROUP)?.unwrap_or_else(|| GroupRecord::new(self.id)))
     }
 
@@ -250,13 +258,13 @@ impl<'a> Reader<'a> {
             range.from.push(0);
         }
         self.collect(Table::Repair, &range, limit, |row, record| {
-            let RepairRecord { pg, interval, bucket, key, owner, bad_drive: _ } = record;
+            let RepairRecord { pg, interval, bucket, key, owner, bad_drive: _, kept: _ } = record;
             let (chunk, slot) = tables::parse_repair(row)?;
             Some(RepairRow { slot: MissingSlot { chunk, slot, pg, interval }, bucket, key, owner })
         })
     }
 
-    fn collect<R: DeserializeOwned, T>(
+    pub(super) fn collect<R: Row, T>(
         &self,
         table: Table,
         range: &KeyRange,
@@ -275,7 +283,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn rows_max(limit: u32) -> usize {
+pub(super) fn rows_max(limit: u32) -> usize {
     usize::try_from(limit).map_or(ROWS_MAX, |limit| limit.min(ROWS_MAX))
 }
 

@@ -5,23 +5,26 @@
 //! never answered by a shard that was written before it.
 
 use super::{
+    StateError,
     apply::{Applied, Apply, Halt},
     overlay::Overlay,
+    record,
 };
 use crate::{
     command::{Done, FillSlot, Refusal},
-    kv::Table,
+    kv::{KvRead, Table},
     tables::{
         self,
         record::{ManifestRecord, PartRecord, RepairRecord},
     },
 };
 use ashlar_types::{
-    BucketId, Chunk, ChunkId, ExtentSource, Manifest, MissingSlot, ObjectKey, Sequence, ShardOwner, SlotIndex,
+    Blob, BlobId, BucketId, Chunk, ChunkId, ExtentSource, Manifest, MissingSlot, ObjectKey, Sequence,
+    ShardOwner, SlotIndex,
 };
 
 /// Where the chunk of a shard is named now.
-enum Named {
+pub(super) enum Named {
     Part { row: Vec<u8>, part: Box<PartRecord> },
     Version { row: Vec<u8>, content: ManifestRecord },
 }
@@ -34,17 +37,20 @@ impl Named {
         }
     }
 
-    fn chunk(&mut self, id: ChunkId) -> Option<&mut Chunk> {
-        let blob = self.manifest().entries.iter_mut().find_map(|entry| match &mut entry.source {
-            ExtentSource::Blob { blob, .. } if blob.id == id.blob => Some(blob),
+    pub(super) fn blob(&mut self, id: BlobId) -> Option<&mut Blob> {
+        self.manifest().entries.iter_mut().find_map(|entry| match &mut entry.source {
+            ExtentSource::Blob { blob, .. } if blob.id == id => Some(blob),
             ExtentSource::Blob { .. } | ExtentSource::Inline { .. } => None,
-        })?;
-        blob.chunks.get_mut(usize::try_from(id.index).ok()?)
+        })
+    }
+
+    fn chunk(&mut self, id: ChunkId) -> Option<&mut Chunk> {
+        self.blob(id.blob)?.chunks.get_mut(usize::try_from(id.index).ok()?)
     }
 
     fn write(self, tables: &mut Overlay<'_>) {
         match self {
-            Self::Part { row, part } => tables.put_record(Table::Parts, row, &part),
+            Self::Part { row, part } => tables.put_record(Table::Parts, row, &*part),
             Self::Version { row, content } => tables.put_record(Table::Manifest, row, &content),
         }
     }
@@ -54,7 +60,7 @@ impl Apply<'_> {
     /// Refused with `NoSuchVersion` when nothing needs the shard: its writer deletes it.
     pub(super) fn fill_slot(&mut self, fill: &FillSlot) -> Applied {
         let unwanted = || Halt::Refused(Refusal::NoSuchVersion);
-        let mut named = self.named(fill.bucket, &fill.key, fill.owner)?.ok_or_else(unwanted)?;
+        let mut named = named(&self.tables, fill.bucket, &fill.key, fill.owner)?.ok_or_else(unwanted)?;
         let chunk = named.chunk(fill.chunk).ok_or_else(unwanted)?;
         if self.is_superseded(chunk.pg, fill.slot, fill.drive, fill.interval)? {
             return Err(unwanted());
@@ -83,7 +89,8 @@ impl Apply<'_> {
         owner: ShardOwner,
         slots: &[MissingSlot],
     ) -> Applied {
-        let mut named = self.named(bucket, key, owner)?.ok_or(Halt::Refused(Refusal::NoSuchVersion))?;
+        let mut named =
+            named(&self.tables, bucket, key, owner)?.ok_or(Halt::Refused(Refusal::NoSuchVersion))?;
         for missing in slots {
             let drive = named
                 .chunk(missing.chunk)
@@ -92,9 +99,16 @@ impl Apply<'_> {
             let Some(bad_drive) = drive else { continue };
             let row = tables::repair(missing.chunk, missing.slot);
             let known = self.record::<RepairRecord>(Table::Repair, &row)?;
-            let interval = known.map_or(missing.interval, |known| known.interval.max(missing.interval));
-            let repair =
-                RepairRecord { pg: missing.pg, interval, bucket, key: key.clone(), owner, bad_drive };
+            let (interval, kept) = known.map(|known| (known.interval, known.kept)).unwrap_or_default();
+            let repair = RepairRecord {
+                pg: missing.pg,
+                interval: interval.max(missing.interval),
+                bucket,
+                key: key.clone(),
+                owner,
+                bad_drive,
+                kept,
+            };
             self.put(Table::Repair, row, &repair);
         }
         Ok(Done::Nothing)
@@ -103,21 +117,26 @@ impl Apply<'_> {
     pub(super) fn remove_repair(&mut self, chunk: ChunkId, slot: SlotIndex) {
         self.remove(Table::Repair, tables::repair(chunk, slot));
     }
+}
 
-    /// The part or the version that names the blobs of an owner.
-    fn named(&self, bucket: BucketId, key: &ObjectKey, owner: ShardOwner) -> Applied<Option<Named>> {
-        if let ShardOwner::Part { upload, part_number } = owner {
-            let row = tables::part(bucket, key, upload, part_number);
-            if let Some(part) = self.record::<PartRecord>(Table::Parts, &row)? {
-                return Ok(Some(Named::Part { row, part: Box::new(part) }));
-            }
+/// The part or the version that names the blobs of an owner.
+pub(super) fn named(
+    kv: &dyn KvRead,
+    bucket: BucketId,
+    key: &ObjectKey,
+    owner: ShardOwner,
+) -> Result<Option<Named>, StateError> {
+    if let ShardOwner::Part { upload, part_number } = owner {
+        let row = tables::part(bucket, key, upload, part_number);
+        if let Some(part) = record::<PartRecord>(kv, Table::Parts, &row)? {
+            return Ok(Some(Named::Part { row, part: Box::new(part) }));
         }
-        let Some(sequence) = self.record::<Sequence>(Table::Owners, &tables::owner(bucket, key, owner))?
-        else {
-            return Ok(None);
-        };
-        let row = tables::version(bucket, key, sequence);
-        let content = self.promised::<ManifestRecord>(Table::Manifest, &row)?;
-        Ok(Some(Named::Version { row, content }))
     }
+    let Some(sequence) = record::<Sequence>(kv, Table::Owners, &tables::owner(bucket, key, owner))? else {
+        return Ok(None);
+    };
+    let row = tables::version(bucket, key, sequence);
+    let content = record(kv, Table::Manifest, &row)?;
+    let content = content.ok_or(StateError::MissingRow { table: Table::Manifest })?;
+    Ok(Some(Named::Version { row, content }))
 }

@@ -2,13 +2,16 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test that gets another answer than it asks for fails")]
 
+mod buckets;
 mod digests;
 mod fences;
 mod fixture;
 mod garbage;
+mod inspect;
 mod listing;
 mod model;
 mod objects;
+mod outbox;
 mod replicas;
 mod steps;
 mod system;

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     command::{CreateUpload, Done, PutPart, Refusal},
+    encoding::Extensions,
     kv::{KeyRange, Table},
     tables::{
         self,
@@ -80,6 +81,7 @@ impl Apply<'_> {
             checksum: part.checksum.clone(),
             last_modified: self.now(),
             content: fenced.content.clone().into_owned(),
+            kept: Extensions::default(),
         };
         self.put(Table::Parts, row, &record);
         self.name_content(&place, owner, &fenced);

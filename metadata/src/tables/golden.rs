@@ -2,12 +2,13 @@
 
 use super::record::{
     BucketRecord, CompletedRecord, CounterRecord, FenceRecord, GroupRecord, ManifestRecord, ObjectRecord,
-    PartRecord, RepairRecord, ReverseRecord, Stored, Superseded, TokenRecord, TokenUse, UploadRecord,
-    VersionBody, VersionRecord,
+    OutboxState, PartRecord, PurgedRecord, RepairRecord, ReverseRecord, Stored, Superseded, TokenRecord,
+    TokenUse, UploadRecord, VersionBody, VersionRecord,
 };
 use crate::{
     command::{Done, GarbageId, Outcome, Refusal, WrittenVersion},
-    encoding::{decode, encode},
+    encoding::{Extensions, Row, decode_row, encode_row},
+    event::{Creation, Event, EventKind, EventRecording, OutboxLimits},
     query::{BucketPhase, BucketRow, Counters},
 };
 use ashlar_types::{
@@ -18,7 +19,6 @@ use ashlar_types::{
     WriteCondition, WriteEpoch,
     service::{AccessKey, BucketInfo, Quota, User},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 
 const BUCKET: BucketId = BucketId(0x0102);
@@ -39,10 +39,10 @@ fn key_is(row: &[u8], expected: &str) {
 }
 
 #[track_caller]
-fn value_is<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, expected: &str) {
-    let bytes = encode(value);
+fn value_is<T: Row + PartialEq + Debug>(value: &T, expected: &str) {
+    let bytes = encode_row(value);
     assert_eq!(hex(&bytes), expected.replace([' ', '\n'], ""));
-    assert_eq!(decode::<T>(&bytes).as_ref(), Ok(value));
+    assert_eq!(decode_row::<T>(&bytes).as_ref(), Ok(value));
 }
 
 #[test]
@@ -76,6 +76,8 @@ fn keys() {
     let request = RequestId { write_epoch: WriteEpoch(1), session: SessionId(2), sequence: 3 };
     key_is(&super::request(request), "0000000000000001 00000000000000000000000000000002 0000000000000003");
     key_is(&super::due_completed(WriteEpoch(4), b"row"), "01 0000000000000004 726f77");
+    key_is(&super::due_purged(Timestamp(4), BUCKET), &format!("02 0000000000000004 {bucket}"));
+    key_is(&super::outbox(4), "0000000000000004");
     key_is(&super::directory_name(&BucketName::parse("abc").unwrap()), "00 616263");
     key_is(&super::directory_id(BUCKET), &format!("01 {bucket}"));
 }
@@ -135,6 +137,7 @@ fn versions() {
         last_modified: Timestamp(300),
         noncurrent_since: Some(Timestamp(4)),
         body,
+        kept: Extensions::default(),
     };
     let object = ObjectRecord {
         uid: VersionUid(0xd1),
@@ -164,7 +167,7 @@ fn versions() {
         checksum: Some(checksum()),
     };
     value_is(
-        &ManifestRecord { manifest: manifest(), parts: vec![part] },
+        &ManifestRecord { manifest: manifest(), parts: vec![part], kept: Extensions::default() },
         "010207c80101018b e202c80101020304 0109050201060000 07040100000107cc 010165ac02010004 01020304",
     );
 }
@@ -190,6 +193,7 @@ fn uploads() {
         checksum: Some(checksum()),
         last_modified: Timestamp(300),
         content: Content { manifest: manifest(), inline: bytes::Bytes::from_static(b"tail") },
+        kept: Extensions::default(),
     };
     value_is(
         &part,
@@ -219,10 +223,14 @@ fn shards() {
         key: key(),
         owner,
         bad_drive: Some(DriveId(6)),
+        kept: Extensions::default(),
     };
     value_is(&repair, "0109058202036b00 79010506070106");
     let superseded = vec![Superseded { slot: SlotIndex(2), drive: DriveId(6), since: Interval(300) }];
-    value_is(&FenceRecord { interval: Interval(300), quorum: 5, superseded }, "01ac02050102 06ac02");
+    value_is(
+        &FenceRecord { interval: Interval(300), quorum: 5, superseded, kept: Extensions::default() },
+        "01ac02050102 06ac02",
+    );
     value_is(&vec![blob()], "01018be202c80101 0203040109050201 0600");
 }
 
@@ -235,30 +243,57 @@ fn groups_and_buckets() {
         next_bucket: 3,
         requests_pruned: WriteEpoch(4),
         completed_pruned: WriteEpoch(5),
+        feature_level: 6,
+        outbox: OutboxState {
+            last: 7,
+            trimmed: 8,
+            bytes: 9,
+            lost: 10,
+            limits: OutboxLimits { bytes: 300, age_ms: 11 },
+        },
+        // Fields of a newer release stay behind the others.
+        kept: Extensions::of(&[(1, b"x")]),
     };
-    value_is(&group, "01ac020102030405");
+    value_is(&group, "01ac020102030405 060708090aac020b 010178");
     let counters =
         Counters { objects: 1, noncurrent: 2, delete_markers: 3, bytes: 4, uploads: 5, upload_bytes: 6 };
-    value_is(&CounterRecord { next_sequence: Sequence(300), counters }, "01ac020102030405 06");
+    value_is(
+        &CounterRecord { next_sequence: Sequence(300), counters, kept: Extensions::default() },
+        "01ac020102030405 06",
+    );
     value_is(
         &BucketRecord {
             info: info(),
             versioning: Versioning::Enabled,
             sealed: true,
             quota: Quota { bytes: Some(300), objects: None },
+            events: EventRecording::On,
+            kept: Extensions::default(),
         },
-        "0182020361626301 6f0100030101 01ac02 00",
+        "0182020361626301 6f0100030101 01ac02 00 01",
     );
+    value_is(&PurgedRecord { purged: Timestamp(300) }, "01ac02");
+    let kind = EventKind::Created {
+        by: Creation::CompleteUpload,
+        version_id: Some(VersionId::Null),
+        size: 300,
+        etag: ETag::parse("e"),
+    };
+    let event = Event { bucket: BUCKET, key: key(), time: Timestamp(300), kind };
+    value_is(&event, "018202036b0079ac 0200010100ac020165");
     value_is(&Outcome::Ok(Done::WriteEpoch(WriteEpoch(2))), "01000902");
     value_is(&Outcome::Err(Refusal::NoSuchKey { delete_marker: None }), "01010800");
 }
 
 #[test]
 fn system() {
-    value_is(&BucketRow { info: info(), phase: BucketPhase::Active }, "0182020361626301 6f01000301");
+    value_is(
+        &BucketRow { info: info(), phase: BucketPhase::Active, kept: Extensions::default() },
+        "0182020361626301 6f01000301",
+    );
     value_is(&info().name, "0103616263");
     let user = User { id: "u".into(), display_name: "d".into(), email: "m".into() };
     value_is(&AccessKey { id: "i".into(), secret: "s".into(), user }, "0101690173017501 64016d");
     let used = Some(TokenUse { node: NodeId(2), drives: vec![DriveUuid(0xd1)] });
-    value_is(&TokenRecord { expires: Timestamp(300), used }, "01ac02010201d101");
+    value_is(&TokenRecord { expires: Timestamp(300), used, kept: Extensions::default() }, "01ac02010201d101");
 }

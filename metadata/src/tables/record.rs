@@ -1,10 +1,17 @@
-//! Values of the tables. A changed field is a new format version; see `encoding`.
+//! Values of the tables. A changed field is a new format version; a new one goes behind the others under a tag; see
+//! `encoding`. `kept` holds those that this release does not know.
 //!
 //! `Requests` holds an [`Outcome`](crate::command::Outcome), `Directory` a
 //! [`BucketRow`](crate::query::BucketRow) by name and a name by number, `Map` the cluster map, `Identities` an
-//! access key, `Null` and `Owners` a sequence, `Inline` bytes as they are, `Due` nothing.
+//! access key, `Null` and `Owners` a sequence, `Outbox` an [`Event`](crate::event::Event), `Inline` bytes as they are,
+//! `Due` nothing.
 
-use crate::query::Counters;
+use crate::{
+    command::FEATURE_LEVEL_FIRST,
+    encoding::{Extensions, Row, kept},
+    event::{EventRecording, OutboxLimits},
+    query::Counters,
+};
 use ashlar_types::{
     Blob, BucketId, Checksum, ChecksumAlgorithm, ChecksumKind, Content, DriveId, DriveUuid, ETag, GroupId,
     Interval, Manifest, NodeId, ObjectChecksum, ObjectKey, ObjectMetadata, PartInfo, PgId, Sequence,
@@ -28,6 +35,25 @@ pub struct GroupRecord {
     pub requests_pruned: WriteEpoch,
     /// The same for `Completed`.
     pub completed_pruned: WriteEpoch,
+    /// What commands and rows all replicas understand: commands of a higher level are refused.
+    pub feature_level: u32,
+    pub outbox: OutboxState,
+    #[serde(skip)]
+    pub kept: Extensions,
+}
+
+/// Which events are in `Outbox`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxState {
+    /// Number of the newest event; 0: there was none.
+    pub last: u64,
+    /// Those up to this one are gone.
+    pub trimmed: u64,
+    /// Of the rows that are there, keys included.
+    pub bytes: u64,
+    /// Dropped before they were trimmed.
+    pub lost: u64,
+    pub limits: OutboxLimits,
 }
 
 /// `Current` and `Versions`.
@@ -39,6 +65,8 @@ pub struct VersionRecord {
     /// When a newer version took its place; `None` while it is the latest.
     pub noncurrent_since: Option<Timestamp>,
     pub body: VersionBody,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +105,8 @@ pub struct ManifestRecord {
     pub manifest: Manifest,
     /// Of an object uploaded in parts: an empty part has no entry.
     pub parts: Vec<PartInfo>,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 /// `Uploads`.
@@ -98,6 +128,8 @@ pub struct PartRecord {
     pub checksum: Option<Checksum>,
     pub last_modified: Timestamp,
     pub content: Content,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 /// `Completed`: a Complete that names the same parts gets the same answer.
@@ -126,17 +158,21 @@ pub struct RepairRecord {
     /// The drive that the manifest names, where a reader found no good shard; `None` for a slot that was never
     /// acknowledged.
     pub bad_drive: Option<DriveId>,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 /// `Gc`.
 pub type GarbageRecord = Vec<Blob>;
 
 /// `Counters`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRecord {
     /// Of the next version or upload.
     pub next_sequence: Sequence,
     pub counters: Counters,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 /// `Buckets`.
@@ -146,6 +182,15 @@ pub struct BucketRecord {
     pub versioning: Versioning,
     pub sealed: bool,
     pub quota: Quota,
+    pub events: EventRecording,
+    #[serde(skip)]
+    pub kept: Extensions,
+}
+
+/// `Purged`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgedRecord {
+    pub purged: Timestamp,
 }
 
 /// `Fences`.
@@ -157,6 +202,8 @@ pub struct FenceRecord {
     pub quorum: u8,
     /// In order of slot and drive.
     pub superseded: Vec<Superseded>,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 /// A drive that a slot was moved away from.
@@ -173,6 +220,8 @@ pub struct Superseded {
 pub struct TokenRecord {
     pub expires: Timestamp,
     pub used: Option<TokenUse>,
+    #[serde(skip)]
+    pub kept: Extensions,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +230,25 @@ pub struct TokenUse {
     /// In order.
     pub drives: Vec<DriveUuid>,
 }
+
+kept!(
+    GroupRecord,
+    VersionRecord,
+    ManifestRecord,
+    PartRecord,
+    RepairRecord,
+    FenceRecord,
+    CounterRecord,
+    BucketRecord,
+    TokenRecord,
+    crate::query::BucketRow,
+);
+
+// Written once.
+impl Row for UploadRecord {}
+impl Row for CompletedRecord {}
+impl Row for ReverseRecord {}
+impl Row for PurgedRecord {}
 
 impl VersionRecord {
     pub fn is_null(&self) -> bool {
@@ -204,7 +272,7 @@ impl VersionRecord {
     }
 
     pub fn into_info(self, key: ObjectKey, is_latest: bool) -> VersionInfo {
-        let Self { version_id, last_modified, body, sequence: _, noncurrent_since: _ } = self;
+        let Self { version_id, last_modified, body, sequence: _, noncurrent_since: _, kept: _ } = self;
         match body {
             VersionBody::Object(object) => VersionInfo {
                 key,
@@ -275,7 +343,11 @@ impl PartRecord {
 impl GroupRecord {
     pub fn new(group: GroupId) -> Self {
         // Buckets are numbered from 1; other groups make none.
-        Self { next_bucket: u64::from(group == GroupId::SYSTEM), ..Self::default() }
+        Self {
+            next_bucket: u64::from(group == GroupId::SYSTEM),
+            feature_level: FEATURE_LEVEL_FIRST,
+            ..Self::default()
+        }
     }
 
     /// The oldest write epoch whose requests are still applied.

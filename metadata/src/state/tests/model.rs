@@ -485,7 +485,7 @@ impl Model {
         after.insert(position.clone(), before[&position].clone());
         assert_eq!(after, before);
         let row = (crate::kv::Table::Requests, crate::tables::request(entry.request.unwrap()));
-        assert_eq!(crate::encoding::decode(&before[&row]), Ok(outcome));
+        assert_eq!(crate::encoding::decode_row(&before[&row]), Ok(outcome));
     }
 
     fn compare(&self) {

@@ -5,7 +5,7 @@ use crate::{
     command::{Command, Done, Entry, JoinDrive, JoinNode, Outcome, Refusal, SystemCommand},
     kv::Table,
     query::{Answer, BucketPhase, Query},
-    state::FLOOR_DISTANCE,
+    state::{FLOOR_DISTANCE, StateError},
 };
 use ashlar_placement::{ClusterMap, Labels, Node, NodeState};
 use ashlar_types::{
@@ -258,4 +258,75 @@ fn old_outcomes_are_forgotten_a_few_with_each_entry() {
     let entries: Vec<_> = (50..250).map(|sequence| nothing(10, sequence)).collect();
     group.state.apply(&entries, b"").unwrap();
     assert_eq!(requests(&group), 250, "and none of those that count");
+}
+
+#[test]
+fn a_reservation_is_given_up_only_before_the_bucket_is_used() {
+    let mut group = formed();
+    let reserve = |group: &mut Group, name: &str| {
+        let reserve = SystemCommand::ReserveBucket {
+            name: BucketName::parse(name).unwrap(),
+            owner: "me".into(),
+            location: String::new(),
+            group: GroupId(1),
+        };
+        match group.system(reserve).unwrap() {
+            Done::Bucket(info) => info.id,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, second) = (reserve(&mut group, "first"), reserve(&mut group, "second"));
+    group.system(SystemCommand::ActivateBucket { bucket: first }).unwrap();
+    for bucket in [first, second, second] {
+        assert_eq!(group.system(SystemCommand::AbandonBucket { bucket }), Ok(Done::Nothing));
+    }
+    let Answer::Buckets(rows) = group.query(Query::BucketRows) else { panic!("no rows") };
+    assert_eq!(rows.iter().map(|row| row.info.id).collect::<Vec<_>>(), [first]);
+    assert_eq!(group.system(SystemCommand::ActivateBucket { bucket: second }), Err(Refusal::NoSuchBucket));
+    assert_ne!(reserve(&mut group, "second"), second, "bucket ids are given once");
+}
+
+#[test]
+fn commands_above_the_level_of_the_group_are_refused() {
+    let mut group = Group::empty(GroupId::SYSTEM);
+    // A group of a release before the first level.
+    let record = crate::tables::record::GroupRecord::default();
+    let mut batch = crate::kv::Batch::default();
+    batch.put(Table::Meta, crate::tables::GROUP, crate::encoding::encode_row(&record));
+    crate::kv::Kv::write(&group.kv, batch).unwrap();
+    group.state =
+        crate::state::StateMachine::open(GroupId::SYSTEM, std::sync::Arc::new(group.kv.clone())).unwrap();
+    let form = SystemCommand::Form { map: Box::new(map()) };
+    assert_eq!(group.system(form.clone()), Err(Refusal::NotUnderstood));
+    assert_eq!(group.run_any(Command::Nothing), Ok(Done::Nothing));
+    assert_eq!(group.run_any(Command::SetFeatureLevel { level: 1 }), Ok(Done::Nothing));
+    assert_eq!(group.state.group_state().feature_level, 1);
+    assert!(group.system(form).is_ok());
+    assert_eq!(group.run_any(Command::SetFeatureLevel { level: 0 }), Ok(Done::Nothing));
+    assert_eq!(group.state.group_state().feature_level, 1, "never lowered");
+}
+
+#[test]
+fn a_replica_stops_where_its_group_goes_beyond_it() {
+    let mut group = formed();
+    let level = crate::command::FEATURE_LEVEL + 1;
+    let before = dump(&group.kv);
+    let entry = Entry {
+        request: Some(group.request()),
+        stamp: Timestamp(0),
+        command: Command::SetFeatureLevel { level },
+    };
+    let stopped = group.state.apply(std::slice::from_ref(&entry), b"");
+    assert!(matches!(stopped, Err(StateError::FeatureLevel { level: l }) if l == level));
+    assert_eq!(dump(&group.kv), before);
+    assert!(matches!(group.state.apply(&[], b""), Err(StateError::Failed)));
+    // Tables of a newer release are not opened.
+    let mut record: crate::tables::record::GroupRecord =
+        crate::encoding::decode_row(&before[&(Table::Meta, crate::tables::GROUP.to_vec())]).unwrap();
+    record.feature_level = level;
+    let mut batch = crate::kv::Batch::default();
+    batch.put(Table::Meta, crate::tables::GROUP, crate::encoding::encode_row(&record));
+    crate::kv::Kv::write(&group.kv, batch).unwrap();
+    let opened = crate::state::StateMachine::open(GroupId::SYSTEM, std::sync::Arc::new(group.kv.clone()));
+    assert!(matches!(opened.err(), Some(StateError::FeatureLevel { .. })));
 }

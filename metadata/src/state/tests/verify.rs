@@ -2,7 +2,7 @@
 
 use super::fixture::{Dump, dump};
 use crate::{
-    encoding::decode,
+    encoding::{Extensions, Row, decode_row as decode},
     kv::{KvRead, Table},
     query::Counters,
     state::digest::Digests,
@@ -17,7 +17,6 @@ use crate::{
 use ashlar_types::{
     Blob, BlobId, BucketId, ChunkId, ExtentSource, Manifest, ObjectKey, Sequence, ShardOwner, SlotIndex,
 };
-use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that follow from others, rebuilt from those.
@@ -71,7 +70,7 @@ fn digests(kv: &dyn KvRead, dump: &Dump) {
     assert_eq!(kept, Digests::of_all(kv).unwrap());
 }
 
-fn rows<T: DeserializeOwned>(dump: &Dump, table: Table) -> impl Iterator<Item = (Vec<u8>, T)> {
+fn rows<T: Row>(dump: &Dump, table: Table) -> impl Iterator<Item = (Vec<u8>, T)> {
     dump.iter()
         .filter(move |((t, _), _)| *t == table)
         .map(move |((_, key), value)| (key.clone(), decode(value).unwrap()))
@@ -199,6 +198,7 @@ fn named(derived: &mut Derived, bucket: BucketId, key: &ObjectKey, owner: ShardO
                 key: key.clone(),
                 owner,
                 bad_drive: *drive,
+                kept: Extensions::default(),
             };
             derived.slots.insert(tables::repair(id, SlotIndex(slot)), (repair, drive.is_none()));
         }
