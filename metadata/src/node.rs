@@ -25,7 +25,7 @@ use self::{files::Mark, peer::Asked, reconcile::History};
 use crate::{
     calls,
     command::{Command, Done, SystemCommand},
-    kv::{FjallKv, FjallOptions, Kv, KvError},
+    kv::{FjallMemory, FjallOptions, Kv, KvError},
     log::{LogError, LogOptions},
     raft::{
         network::AddressBook,
@@ -72,7 +72,8 @@ pub struct MetadataConfig {
     pub patience: Duration,
     /// Of the node that leads group 0.
     pub controller: ControllerSettings,
-    /// Engine of the tables. Default fjall.
+    /// Engine of the tables. Default fjall, with memory for all replicas here as [`FjallOptions::default`] divides it; see
+    /// `with_tables`.
     pub open_kv: OpenKv,
     /// Threads for applies and log reads, and for queries that scan. Default 2 each.
     pub threads: usize,
@@ -88,12 +89,20 @@ impl MetadataConfig {
             write_epoch: Duration::from_secs(600),
             patience: Duration::from_secs(4),
             controller: ControllerSettings::default(),
-            open_kv: Arc::new(
-                |dir| Ok(Arc::new(FjallKv::open(dir, FjallOptions::default())?) as Arc<dyn Kv>),
-            ),
+            open_kv: opener(FjallMemory::new(FjallOptions::default())),
             threads: 2,
         }
     }
+
+    /// The tables of all replicas here take their memory from this, as those of other nodes in the process may.
+    #[must_use]
+    pub fn with_tables(self, memory: FjallMemory) -> Self {
+        Self { open_kv: opener(memory), ..self }
+    }
+}
+
+fn opener(memory: FjallMemory) -> OpenKv {
+    Arc::new(move |dir| Ok(Arc::new(memory.open(dir)?) as Arc<dyn Kv>))
 }
 
 /// The node cannot take part in metadata.

@@ -64,7 +64,8 @@ impl Running {
     ) -> Result<Arc<Self>, StartError> {
         let drives = open_drives(config, env, &identity).await?;
         let peers = Peers::new(env.clone(), rpc_identity.clone());
-        let metadata_config = MetadataConfig::new(config.data_dir.join("metadata"));
+        let metadata_config =
+            MetadataConfig::new(config.data_dir.join("metadata")).with_tables(budgets.tables.clone());
         let metadata_node = MetadataNode::start(metadata_config, env.clone(), peers.clone()).await?;
         let map = metadata_node.watch_map();
         let health = Health::new(identity.node);

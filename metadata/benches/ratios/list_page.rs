@@ -3,12 +3,12 @@
 use crate::{
     Bench,
     line::{Goal, Line, median, note, row},
-    objects::{BUCKET, Group, key},
+    objects::{BUCKET, GROUP, Group, key},
     sample::Latencies,
 };
 use anyhow::{Result, bail, ensure};
 use ashlar_metadata::{
-    kv::FjallOptions,
+    kv::{FjallMemory, FjallOptions},
     query::{Answer, Query},
 };
 use ashlar_runtime::RngExt;
@@ -24,9 +24,10 @@ const PAGES: usize = 300;
 
 fn measure(bench: &Bench) -> Result<()> {
     let large = bench.effort.pick(LARGE, LARGE / 10);
-    let small = Group::make(&bench.dir().join("small"), FjallOptions::default())?;
+    let memory = FjallMemory::new(FjallOptions::default());
+    let small = Group::make(&bench.dir().join("small"), GROUP, &memory)?;
     small.load(SMALL)?;
-    let big = Group::make(&bench.dir().join("large"), FjallOptions::default())?;
+    let big = Group::make(&bench.dir().join("large"), GROUP, &memory)?;
     big.load(large)?;
     let rounds = bench.effort.pick(9, 3);
     let mut ratios = Vec::new();

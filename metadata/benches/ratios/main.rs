@@ -14,7 +14,9 @@ mod line;
 mod list_page;
 mod objects;
 mod place;
+mod rss;
 mod sample;
+mod snapshot;
 
 use self::line::{Line, note};
 use anyhow::{Context, Result, ensure};
@@ -29,7 +31,7 @@ use std::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// In the order they are printed.
-const LINES: &[Line] = &[list_page::LINE];
+const LINES: &[Line] = &[list_page::LINE, rss::LINE, snapshot::LINE];
 
 /// How much is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,6 @@ impl Bench {
     }
 
     /// For lines with tasks: runs them on all cores, as the server does.
-    #[allow(dead_code, reason = "not every line has tasks")]
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use ashlar_metadata::{
     command::{Command, Entry, PartitionCommand, PutVersion},
-    kv::{FjallKv, FjallOptions, Kv},
+    kv::{FjallMemory, Kv},
     state::StateMachine,
 };
 use ashlar_runtime::sync::Arc;
@@ -18,33 +18,33 @@ use std::path::Path;
 pub(crate) const GROUP: GroupId = GroupId(1);
 pub(crate) const BUCKET: BucketId = BucketId(1);
 /// Entries in one batch of the engine: what a replica that lags takes at once.
-const BATCH: u64 = 256;
+pub(crate) const BATCH: u64 = 256;
 const OBJECT_BYTES: u64 = 1 << 20;
 
 /// A replica's tables on disk, with one bucket.
 pub(crate) struct Group {
-    pub(crate) state: StateMachine,
+    pub(crate) state: Arc<StateMachine>,
+    pub(crate) group: GroupId,
 }
 
 impl Group {
-    pub(crate) fn make(dir: &Path, options: FjallOptions) -> Result<Self> {
-        let kv: Arc<dyn Kv> = Arc::new(FjallKv::open(dir, options)?);
-        let group = Self { state: StateMachine::open(GROUP, kv)? };
-        let bucket = BucketInfo {
-            id: BUCKET,
-            name: BucketName::parse("bench").context("a bucket name")?,
-            owner: "bench".into(),
-            created: Timestamp(1),
-            location: String::new(),
-            group: GROUP,
-        };
-        group.apply(vec![entry(0, PartitionCommand::CreateBucket { bucket })])?;
-        Ok(group)
+    pub(crate) fn make(dir: &Path, group: GroupId, memory: &FjallMemory) -> Result<Self> {
+        let kv: Arc<dyn Kv> = Arc::new(memory.open(dir)?);
+        let this = Self { state: Arc::new(StateMachine::open(group, kv)?), group };
+        this.apply(vec![entry(0, bucket(group)?)])?;
+        Ok(this)
+    }
+
+    /// Tables that have the bucket.
+    pub(crate) fn of(state: Arc<StateMachine>, group: GroupId) -> Self {
+        Self { state, group }
     }
 
     /// Applies entries as one batch; all must succeed.
     pub(crate) fn apply(&self, entries: Vec<Entry>) -> Result<()> {
-        let outcomes = self.state.apply(&entries, b"bench")?;
+        // Tables of a running replica stay where its log says they are.
+        let position = self.state.position()?.unwrap_or_else(|| Bytes::from_static(b"bench"));
+        let outcomes = self.state.apply(&entries, &position)?;
         ensure!(outcomes.iter().all(Result::is_ok), "a command was refused");
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Group {
         let mut next = 0;
         while next < count {
             let end = count.min(next + BATCH);
-            let entries = (next..end).map(|number| put(spread(number, count), number));
+            let entries = (next..end).map(|number| put(self.group, spread(number, count), number));
             self.apply(entries.collect::<Result<_>>()?)?;
             next = end;
         }
@@ -63,8 +63,20 @@ impl Group {
     }
 }
 
+pub(crate) fn bucket(group: GroupId) -> Result<Command> {
+    let bucket = BucketInfo {
+        id: BUCKET,
+        name: BucketName::parse("bench").context("a bucket name")?,
+        owner: "bench".into(),
+        created: Timestamp(1),
+        location: String::new(),
+        group,
+    };
+    Ok(Command::Partition(PartitionCommand::CreateBucket { bucket }))
+}
+
 /// A permutation of `0..count`.
-fn spread(number: u64, count: u64) -> u64 {
+pub(crate) fn spread(number: u64, count: u64) -> u64 {
     // A prime that divides no round count.
     number * 1_000_003 % count
 }
@@ -74,7 +86,7 @@ pub(crate) fn key(number: u64) -> String {
 }
 
 /// Puts an object of one 4+2 chunk; `sequence` tells requests apart.
-pub(crate) fn put(number: u64, sequence: u64) -> Result<Entry> {
+pub(crate) fn put(group: GroupId, number: u64, sequence: u64) -> Result<Entry> {
     let chunk = Chunk {
         pg: PgId(u32::try_from(number % 512)?),
         interval: Interval(1),
@@ -85,7 +97,7 @@ pub(crate) fn put(number: u64, sequence: u64) -> Result<Entry> {
         len: OBJECT_BYTES,
         crc64: sequence,
         profile: ProfileId(0),
-        group: GROUP,
+        group,
         write_epoch: WriteEpoch(0),
         chunks: vec![chunk],
     };
@@ -110,12 +122,12 @@ pub(crate) fn put(number: u64, sequence: u64) -> Result<Entry> {
         checksum: None,
         content: Content { manifest, inline: Bytes::new() },
     };
-    Ok(entry(sequence + 1, PartitionCommand::PutVersion(Box::new(put))))
+    Ok(entry(sequence + 1, Command::Partition(PartitionCommand::PutVersion(Box::new(put)))))
 }
 
-fn entry(sequence: u64, command: PartitionCommand) -> Entry {
+fn entry(sequence: u64, command: Command) -> Entry {
     let request = RequestId { write_epoch: WriteEpoch(0), session: SessionId(1), sequence };
-    Entry { request: Some(request), stamp: Timestamp(sequence), command: Command::Partition(command) }
+    Entry { request: Some(request), stamp: Timestamp(sequence), command }
 }
 
 /// Ids of the system are random; these are repeatable (splitmix64, twice).

@@ -11,7 +11,10 @@ impl Latencies {
         self.0.push(took);
     }
 
-    #[allow(dead_code, reason = "lines that are limited by time say how many they saw")]
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }

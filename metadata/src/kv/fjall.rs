@@ -69,6 +69,12 @@ impl Default for FjallOptions {
 #[derive(Clone)]
 pub struct FjallMemory(Arc<Shared>);
 
+impl std::fmt::Debug for FjallMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FjallMemory").field(&self.0.options).finish()
+    }
+}
+
 impl FjallMemory {
     pub fn new(options: FjallOptions) -> Self {
         Self(Arc::new(Shared::new(options)))
