@@ -8,12 +8,11 @@ use crate::{
         replicas::{Rows, identical},
     },
     faults::Faults,
-    world::{Cluster, cluster::Panicked, trace::Echo},
+    world::{Cluster, Host, cluster::Panicked, trace::Echo},
 };
-use ashlar_metadata::state::StateMachine;
 use ashlar_types::GroupId;
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What came of a seed; one line of the ledger.
 #[derive(Clone, Debug, Serialize)]
@@ -145,25 +144,15 @@ fn differences(cluster: &Cluster, group: GroupId) -> Vec<String> {
 
 /// All rows of all replicas are the same.
 fn unequal(cluster: &Cluster, group: GroupId) -> Option<String> {
-    let mut replicas = Vec::new();
-    for host in &cluster.hosts {
-        if let Some(rows) = host.node().and_then(|node| node.tables(group)).and_then(|tables| rows(&tables)) {
-            replicas.push((host.name.clone(), rows));
-        }
-    }
+    let members = cluster.leader(group).map(|(_, leader)| leader)?;
+    let of_group = |host: &&Arc<Host>| {
+        let mut all = members.voters.iter().chain(&members.learners);
+        all.any(|member| Some(member.node) == host.number())
+    };
+    let replicas: Vec<(String, Rows)> = (cluster.hosts.iter().filter(of_group))
+        .filter_map(|host| Some((host.name.clone(), host.rows(group)?)))
+        .collect();
     identical(group.0, &replicas).err().map(|violation| violation.to_string())
-}
-
-/// All rows of a replica; `None` if it cannot be read.
-fn rows(tables: &StateMachine) -> Option<Rows> {
-    let mut snapshot = tables.snapshot().ok()?;
-    let mut rows = Rows::new();
-    let mut number = 0_u64;
-    while let Some(piece) = snapshot.next_piece().ok()? {
-        rows.insert((0, number.to_be_bytes().to_vec()), piece);
-        number += 1;
-    }
-    Some(rows)
 }
 
 /// Returns how many histories were judged, and how many were too long for that.

@@ -12,12 +12,12 @@ use super::{
     tasks::SimSpawner,
     trace::Trace,
 };
-use crate::{Settings, setup::Setup, workload::Workload};
+use crate::{Settings, check::replicas::Rows, setup::Setup, workload::Workload};
 use ashlar_metadata::{MetadataClient, MetadataConfig, MetadataNode, node::GroupStatus};
 use ashlar_placement::{ClusterMap, Labels, Node, NodeState};
 use ashlar_rpc::{Peers, RpcIdentity, serve};
 use ashlar_runtime::{Disk, Env, SimDisk, TaskHandle, Tasks, disk::sim::Survivors};
-use ashlar_types::{ClusterId, NodeId};
+use ashlar_types::{ClusterId, GroupId, NodeId};
 use std::{
     error::Error,
     net::SocketAddr,
@@ -128,6 +128,12 @@ impl Host {
         let life = self.state().life.clone()?;
         let node = life.node.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         node
+    }
+
+    /// All rows of its replica of a group.
+    pub fn rows(&self, group: GroupId) -> Option<Rows> {
+        let path = Path::new(DIR).join(format!("group-{group}")).join("kv");
+        self.stores.rows(&self.disk(), &path)
     }
 
     pub fn status(&self) -> Vec<GroupStatus> {

@@ -4,6 +4,7 @@
 //! directory names the store.
 
 use super::rng::Seed;
+use crate::check::replicas::Rows;
 use ashlar_metadata::kv::{
     Batch, Direction, KeyRange, Kv, KvError, KvRead, KvReplacement, MemKv, Table, Visit,
 };
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use std::{
     collections::BTreeMap,
     io,
+    ops::ControlFlow,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -61,6 +63,21 @@ impl Stores {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// All rows of the store of a directory.
+    pub(crate) fn rows(&self, disk: &SimDisk, path: &Path) -> Option<Rows> {
+        let number = self.number(disk, path).ok()?;
+        let store = self.0.stores.lock().unwrap_or_else(PoisonError::into_inner).get(&number)?.clone();
+        let mut rows = Rows::new();
+        for table in Table::ALL {
+            let mut visit = |key: &[u8], value: &[u8]| {
+                rows.insert((table.number(), key.to_vec()), value.to_vec());
+                ControlFlow::Continue(())
+            };
+            store.scan(table, &KeyRange::all(), Direction::Forward, &mut visit).ok()?;
+        }
+        Some(rows)
     }
 
     /// A power cut: of what was not flushed, some of the first batches survive.
