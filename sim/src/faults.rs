@@ -1,15 +1,21 @@
 //! What befalls the hosts: when, whom and for how long follows from the seed.
 //!
 //! Owns the plan of a run and what is broken at the moment. Up to a few faults overlap. What they leave behind is mended
-//! as an operator would: processes that ended are started, replicas that will never work again get successors.
+//! as an operator would: processes that ended, or whose replicas failed, are started again.
 
 use crate::{
     Settings,
+    check::raft::{self, At, Observed},
     world::{Cluster, Seed, host::Order},
 };
-use ashlar_metadata::node::{GroupStatus, Role};
-use ashlar_types::{GroupId, ReplicaId};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use ashlar_metadata::node::{Condition, GroupStatus, Role};
+use ashlar_placement::NodeState;
+use ashlar_types::{GroupId, Incarnation, NodeId, ReplicaId};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 mod damage;
 mod kind;
@@ -26,7 +32,12 @@ pub struct Faults {
     coverage: BTreeMap<&'static str, u64>,
     /// Processes that ended, and since when.
     ended: BTreeMap<usize, u64>,
-    stopped: BTreeMap<(usize, GroupId), Stopped>,
+    /// Replicas that have failed, and since when.
+    failed: BTreeMap<(usize, GroupId), u64>,
+    raft: BTreeMap<GroupId, raft::Group>,
+    frozen: BTreeSet<GroupId>,
+    differed: BTreeSet<ReplicaId>,
+    violations: Vec<String>,
 }
 
 /// Something that is broken until then.
@@ -44,21 +55,14 @@ enum Undo {
     Skew(usize, i64),
 }
 
-/// A replica that does not work, seen first then, on this boot of its host.
-#[derive(Clone, Copy)]
-struct Stopped {
-    since: u64,
-    boots: u32,
-}
-
 /// Faults at the same time.
 const AT_ONCE: usize = 3;
 /// Between looks at what ended.
 const MEND_MS: u64 = 100;
 /// A process that ended is started again after this.
 const RESTART_MS: u64 = 1_500;
-/// A replica that does not work for so long has its host restarted, and if that does not help, a successor.
-const STOPPED_MS: u64 = 4_000;
+/// A replica that has failed for so long has its host restarted.
+const FAILED_MS: u64 = 4_000;
 
 impl Faults {
     pub fn new(settings: &Settings, seed: Seed) -> Self {
@@ -71,7 +75,11 @@ impl Faults {
             counts: BTreeMap::new(),
             coverage: BTreeMap::new(),
             ended: BTreeMap::new(),
-            stopped: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            raft: BTreeMap::new(),
+            frozen: BTreeSet::new(),
+            differed: BTreeSet::new(),
+            violations: Vec::new(),
         }
     }
 
@@ -384,8 +392,32 @@ impl Faults {
         self.lasts(until, Undo::Skew(host, before));
     }
 
-    /// The operator gives a voter's place to another node, in one of the partition groups.
     fn change_voters(&mut self, cluster: &mut Cluster) {
+        if cluster.shared.settings.managed {
+            self.drain(cluster);
+        } else {
+            self.move_voter(cluster);
+        }
+    }
+
+    /// The operator empties a node, or takes it back; the rules do the rest.
+    fn drain(&mut self, cluster: &mut Cluster) {
+        let node = NodeId(u32::try_from(self.seed.index(cluster.hosts.len()) + 1).expect("few hosts"));
+        self.count(Kind::ChangeVoters);
+        cluster.trace().event(format_args!("drain node {node}, or take it back"));
+        cluster.operate(&Order::ChangeMap(Arc::new(move |map| {
+            let drains = map.nodes.values().filter(|node| node.state == NodeState::Draining).count();
+            let Some(node) = map.nodes.get_mut(&node) else { return false };
+            node.state = match node.state {
+                NodeState::Member if drains == 0 => NodeState::Draining,
+                NodeState::Member | NodeState::Draining | NodeState::Out => NodeState::Member,
+            };
+            true
+        })));
+    }
+
+    /// The operator gives a voter's place to another node, in one of the partition groups.
+    fn move_voter(&mut self, cluster: &mut Cluster) {
         let group = GroupId(u32::try_from(self.seed.between(1, u64::from(self.groups))).expect("few groups"));
         let (leaves, joins) = (self.seed.next(), self.seed.next());
         self.count(Kind::ChangeVoters);
@@ -402,8 +434,7 @@ impl Faults {
             let place = pick(leaves, state.voters.len());
             let Some(voter) = state.voters.get_mut(place) else { return false };
             // Beyond every incarnation that the node ever had of this group.
-            *voter =
-                ReplicaId { node, incarnation: ashlar_types::Incarnation(next_incarnation(map.epoch.0)) };
+            *voter = ReplicaId { node, incarnation: Incarnation(next_incarnation(map.epoch.0)) };
             true
         })));
     }
@@ -456,51 +487,63 @@ impl Faults {
                 cluster.boot(index);
             }
         }
-        self.replace(cluster, now);
+        self.restart_failed(cluster, now);
+        self.look(cluster);
     }
 
-    fn replace(&mut self, cluster: &mut Cluster, now: u64) {
-        let stopped: Vec<(usize, GroupStatus)> = (cluster.hosts.iter())
-            .flat_map(|host| host.status().into_iter().map(move |status| (host.index, status)))
-            .filter(|(_, status)| status.role == Role::Stopped)
-            .collect();
-        self.stopped.retain(|(host, group), _| {
-            stopped.iter().any(|(index, status)| (index, status.group) == (host, *group))
-        });
-        for (index, status) in stopped {
-            let boots = cluster.hosts[index].boots();
-            let known = *self.stopped.entry((index, status.group)).or_insert(Stopped { since: now, boots });
-            if now < known.since + STOPPED_MS {
-                continue;
+    /// What replicas say of themselves, held against the invariants of Raft.
+    fn look(&mut self, cluster: &Cluster) {
+        for host in &cluster.hosts {
+            for status in host.status() {
+                let group = self.raft.entry(status.group).or_default();
+                if status.role == Role::Leader {
+                    let last = status.last_log.map(|index| At { index, term: status.term });
+                    let leads = Observed::Leads { term: status.term, last };
+                    if let Err(violation) = group.observe(status.replica.raft_id(), &leads) {
+                        self.violations.push(violation.to_string());
+                    }
+                }
+                if status.condition == Condition::Frozen && self.frozen.insert(status.group) {
+                    self.violations.push(format!("group {} is frozen: its replicas differ", status.group));
+                }
+                if status.condition == Condition::Reinstalling && self.differed.insert(status.replica) {
+                    let what = format!("{:?} of group {} has other digests", status.replica, status.group);
+                    cluster.trace().event(format_args!("{what}"));
+                    self.violations.push(what);
+                }
             }
-            if known.boots == boots {
-                cluster.trace().event(format_args!(
-                    "host {index} is restarted: its replica of group {} does not work",
-                    status.group
-                ));
-                self.crashes(cluster, index);
-                cluster.kill(index);
-                cluster.boot(index);
-            } else {
-                self.succeed(cluster, &status);
-            }
-            self.stopped.insert((index, status.group), Stopped { since: now, boots });
         }
     }
 
-    /// A new incarnation takes the place of a replica that will not work again.
-    fn succeed(&mut self, cluster: &Cluster, status: &GroupStatus) {
-        let (group, old) = (status.group, status.replica);
-        self.cover("replica_replaced");
-        cluster.trace().event(format_args!("a successor for replica {old:?} of group {group}"));
-        cluster.operate(&Order::ChangeMap(Arc::new(move |map| {
-            let next = next_incarnation(map.epoch.0);
-            let Some(known) = map.groups.get_mut(&group) else { return false };
-            let listed = known.voters.iter_mut().chain(&mut known.learners).find(|replica| **replica == old);
-            let Some(replica) = listed else { return false };
-            replica.incarnation.0 = next;
-            true
-        })));
+    /// Of replicas, seen while the run went on.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.clone()
+    }
+
+    /// Restarts hosts with replicas that failed; those that are damaged get successors without an operator.
+    fn restart_failed(&mut self, cluster: &mut Cluster, now: u64) {
+        let failed: Vec<(usize, GroupStatus)> = (cluster.hosts.iter())
+            .flat_map(|host| host.status().into_iter().map(move |status| (host.index, status)))
+            .filter(|(_, status)| status.condition == Condition::Failed)
+            .collect();
+        self.failed.retain(|(host, group), _| {
+            failed.iter().any(|(index, status)| (index, status.group) == (host, *group))
+        });
+        for (index, status) in failed {
+            let key = (index, status.group);
+            let since = *self.failed.entry(key).or_insert(now);
+            if now >= since + FAILED_MS {
+                self.failed.remove(&key);
+                cluster.trace().event(format_args!(
+                    "host {index} is restarted: its replica of group {} has failed",
+                    status.group
+                ));
+                self.cover("failed_replica");
+                self.crashes(cluster, index);
+                cluster.kill(index);
+                cluster.boot(index);
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         replicas::{Rows, identical},
     },
     faults::Faults,
-    world::{Cluster, Host, cluster::Panicked, trace::Echo},
+    world::{Cluster, Host, cluster::Panicked, host::Order, trace::Echo},
 };
 use ashlar_types::GroupId;
 use serde::Serialize;
@@ -48,6 +48,7 @@ pub fn run(seed: u64, settings: Settings, echo: Echo) -> Report {
     }
     let workload = &cluster.shared.workload;
     violations.extend(workload.oddities());
+    violations.extend(faults.violations());
     let history = workload.recorder().history();
     let (histories, undecided) = judge(&history, &mut violations);
     let trace = cluster.trace();
@@ -110,6 +111,10 @@ fn steps(
     cluster.trace().event(format_args!("replicas have settled"));
     for group in 0..=settings.groups {
         violations.extend(unequal(cluster, GroupId(group)));
+    }
+    cluster.operate(&Order::Recount);
+    if !cluster.until(FORMING, |cluster| cluster.shared.workload.is_recounted())? {
+        violations.push("the settled cluster does not answer".to_owned());
     }
     Ok(())
 }

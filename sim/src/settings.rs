@@ -10,6 +10,8 @@ pub struct Settings {
     pub groups: u32,
     /// Of each group.
     pub voters: usize,
+    /// The rules place voters; otherwise the operator does.
+    pub managed: bool,
     pub clients_per_host: usize,
     /// Few enough for an exact search over one key's history.
     pub calls_per_key: u64,
@@ -29,6 +31,7 @@ impl Settings {
             hosts,
             groups: 2,
             voters: if hosts == 5 && seed.chance(30) { 5 } else { 3 },
+            managed: seed.chance(50),
             clients_per_host: 2,
             calls_per_key: 24,
             snapshot_entries: seed.between(60, 250),

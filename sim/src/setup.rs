@@ -10,9 +10,11 @@ use ashlar_metadata::{
     command::{Command, Done, JoinNode, Outcome, SystemCommand},
     query::{Answer, Query},
 };
-use ashlar_placement::{ClusterMap, Group, Labels};
+use ashlar_placement::{ClusterMap, Group, Labels, Phase};
 use ashlar_runtime::{Env, TaskHandle};
-use ashlar_types::{GroupId, Incarnation, MapEpoch, NodeId, ReplicaId, Timestamp};
+use ashlar_types::{
+    FailureDomain, GroupId, Incarnation, MapEpoch, NodeId, Profile, ProfileId, ReplicaId, Timestamp,
+};
 use std::{
     error::Error,
     sync::{
@@ -28,6 +30,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Setup {
     groups: u32,
     voters: usize,
+    managed: bool,
     hosts: Mutex<Vec<Weak<Host>>>,
     joins: Mutex<Vec<Join>>,
     complete: Arc<AtomicBool>,
@@ -47,6 +50,7 @@ impl Setup {
         Self {
             groups: settings.groups,
             voters: settings.voters,
+            managed: settings.managed,
             hosts: Mutex::default(),
             joins: Mutex::new(vec![Join::No; settings.hosts]),
             complete: Arc::default(),
@@ -109,10 +113,11 @@ impl Setup {
             return None;
         }
         let (client, complete) = (Arc::clone(client), Arc::clone(&self.complete));
-        let (groups, voters, hosts) = (self.groups, self.voters, self.joins().len());
+        let (groups, voters, managed) = (self.groups, self.voters, self.managed);
+        let hosts = self.joins().len();
         let clock = Arc::clone(&env.clock);
         Some(env.tasks.spawn("setup", async move {
-            let change = |map: &mut ClusterMap| assign(map, groups, voters, hosts);
+            let change = |map: &mut ClusterMap| assign(map, groups, voters, hosts, managed);
             while change_map(&client, &change).await.is_err() {
                 clock.sleep(POLL).await;
             }
@@ -121,8 +126,8 @@ impl Setup {
     }
 }
 
-/// Each group has its voters, beginning with another node.
-fn assign(map: &mut ClusterMap, groups: u32, voters: usize, hosts: usize) -> bool {
+/// Each group has its voters, beginning with another node. A cluster that is managed moves them by its rules from here on.
+fn assign(map: &mut ClusterMap, groups: u32, voters: usize, hosts: usize, managed: bool) -> bool {
     let replica = |node: usize| ReplicaId {
         node: NodeId(u32::try_from(node % hosts + 1).expect("few hosts")),
         incarnation: Incarnation(1),
@@ -136,6 +141,13 @@ fn assign(map: &mut ClusterMap, groups: u32, voters: usize, hosts: usize) -> boo
             Vec::new()
         };
         map.groups.insert(GroupId(group), Group { voters: voting, learners });
+    }
+    if managed {
+        let parity = u8::try_from(voters / 2).expect("few voters");
+        let profile = Profile::new(2, parity, FailureDomain::Node).expect("a small profile");
+        map.profiles.insert(ProfileId(1), profile);
+        map.default_profile = Some(ProfileId(1));
+        map.phase = Phase::Ready;
     }
     true
 }

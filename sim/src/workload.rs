@@ -30,6 +30,7 @@ mod buckets;
 mod caller;
 mod multipart;
 mod objects;
+mod recount;
 mod words;
 
 use caller::Caller;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) slots: u64,
     plan: Mutex<Plan>,
     open: AtomicBool,
+    pub(crate) recounted: AtomicBool,
     pub(crate) counts: Counts,
 }
 
@@ -74,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) seen: BTreeMap<Place, Body>,
     pub(crate) versions: BTreeMap<Place, Vec<VersionName>>,
     pub(crate) uploads: Vec<(usize, Place, UploadName, Vec<(u16, Value)>)>,
+    /// Deletes of a bucket under way, and whether there was more than one at a time.
+    pub(crate) deleting: BTreeMap<String, (u32, bool)>,
     /// What clients saw that no correct store shows, beyond what histories can tell.
     pub(crate) oddities: Vec<String>,
 }
@@ -97,6 +101,7 @@ impl Workload {
             seen: BTreeMap::new(),
             versions: BTreeMap::new(),
             uploads: Vec::new(),
+            deleting: BTreeMap::new(),
             oddities: Vec::new(),
         };
         Self(Arc::new(Inner {
@@ -108,6 +113,7 @@ impl Workload {
             slots: 3,
             plan: Mutex::new(plan),
             open: AtomicBool::new(false),
+            recounted: AtomicBool::new(false),
             counts: Counts::default(),
         }))
     }
@@ -170,6 +176,16 @@ impl Workload {
             tasks.push(env.tasks.spawn("client", caller.run()));
         }
         tasks
+    }
+
+    /// Counts every bucket anew; what does not agree is odd.
+    pub(crate) fn recount(&self, host: usize, env: &Env, client: &Arc<MetadataClient>) -> TaskHandle {
+        let mut caller = self.caller(host, env, client);
+        env.tasks.spawn("recount", async move { caller.recount_all().await })
+    }
+
+    pub fn is_recounted(&self) -> bool {
+        self.0.recounted.load(Ordering::SeqCst)
     }
 
     fn caller(&self, host: usize, env: &Env, client: &Arc<MetadataClient>) -> Caller {

@@ -1,12 +1,16 @@
 //! Buckets that come and go, by the steps that gateways take: reserve, create, activate; seal, remove, purge.
 
-use super::caller::{Caller, Failed, Pace, refused};
+use super::{
+    Inner,
+    caller::{Caller, Failed, Pace, refused},
+};
 use crate::check::history::{Operation, Outcome, Reply};
 use ashlar_metadata::{
     command::{Command, Done, PartitionCommand, Refusal, SystemCommand},
     query::{Answer, BucketPhase, BucketRow, Query},
 };
 use ashlar_types::{BucketName, GroupId};
+use std::sync::Arc;
 
 /// Names at a time, and calls before other names take their place.
 const NAMES: u64 = 2;
@@ -29,14 +33,16 @@ impl Caller {
             }
             4..7 => {
                 let pending = self.invoke(Operation::DeleteBucket { name: name.clone() });
+                let alone = Deleting::begin(&self.shared, &name);
                 let outcome = self.delete_bucket(&name).await.unwrap_or_else(Outcome::from);
+                let outcome = alone.end(outcome);
                 self.finish(pending, outcome);
             }
             _ => {
                 let pending = self.invoke(Operation::HeadBucket { name: name.clone() });
                 let outcome = match self.directory(&name).await {
                     None => Outcome::Unknown,
-                    Some(Some(BucketRow { info, phase: BucketPhase::Active })) => {
+                    Some(Some(BucketRow { info, phase: BucketPhase::Active, .. })) => {
                         Outcome::Done(Reply::Bucket { number: info.id.0 })
                     }
                     Some(_) => Outcome::Done(Reply::NoSuchBucket),
@@ -83,7 +89,7 @@ impl Caller {
         let info = match self.directory(name).await {
             None => return Err(Failed::NotDone),
             Some(None) => return Ok(Outcome::Done(Reply::NoSuchBucket)),
-            Some(Some(BucketRow { phase: BucketPhase::Active, info })) => info,
+            Some(Some(BucketRow { phase: BucketPhase::Active, info, .. })) => info,
             Some(Some(_)) => return Ok(Outcome::Done(Reply::NoSuchBucket)),
         };
         let seal = PartitionCommand::SealBucket { bucket: info.id };
@@ -108,6 +114,40 @@ impl Caller {
                 Ok(Ok(Done::Purged { more: true })) => {}
                 // The name is free: what is left is swept later.
                 _ => return Ok(Outcome::Done(Reply::BucketDeleted)),
+            }
+        }
+    }
+}
+
+/// Deletes of one name at the same time help each other, and each says that it is done: which of them did it cannot
+/// be told, so none of them counts as more than perhaps done.
+struct Deleting {
+    shared: Arc<Inner>,
+    name: String,
+}
+
+impl Deleting {
+    fn begin(shared: &Arc<Inner>, name: &str) -> Self {
+        let mut plan = shared.plan();
+        let (active, contested) = plan.deleting.entry(name.to_owned()).or_default();
+        *active += 1;
+        *contested |= *active > 1;
+        Self { shared: Arc::clone(shared), name: name.to_owned() }
+    }
+
+    fn end(self, outcome: Outcome) -> Outcome {
+        let contested = self.shared.plan().deleting.get(&self.name).is_some_and(|(_, contested)| *contested);
+        if contested && outcome == Outcome::Done(Reply::BucketDeleted) { Outcome::Unknown } else { outcome }
+    }
+}
+
+impl Drop for Deleting {
+    fn drop(&mut self) {
+        let mut plan = self.shared.plan();
+        if let Some((active, _)) = plan.deleting.get_mut(&self.name) {
+            *active -= 1;
+            if *active == 0 {
+                plan.deleting.remove(&self.name);
             }
         }
     }

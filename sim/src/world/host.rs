@@ -76,6 +76,8 @@ pub struct Life {
 pub enum Order {
     /// An operator's change of the map.
     ChangeMap(Arc<dyn Fn(&mut ClusterMap) -> bool + Send + Sync>),
+    /// Counts every bucket anew and reads everything once more.
+    Recount,
     /// All timers of the process fire at once, as after a suspension.
     Skip(Duration),
 }
@@ -292,6 +294,9 @@ impl Host {
                             )
                             .detach();
                     }
+                    Order::Recount => {
+                        owned.push(self.shared.workload.recount(self.index, &env, &client));
+                    }
                     Order::Skip(duration) => tokio::time::advance(duration).await,
                 }
             }
@@ -313,7 +318,9 @@ impl Host {
         config.raft.purge_entries = 10;
         config.reconcile_interval = Duration::from_millis(200);
         config.write_epoch = settings.write_epoch;
-        config.balance_interval = Duration::from_secs(20);
+        config.controller.down_after = Duration::from_secs(3);
+        config.controller.dead_after = Duration::from_secs(25);
+        config.controller.balance_interval = Duration::from_secs(20);
         config.threads = 2;
         let (stores, disk) = (self.stores.clone(), self.state().disk.clone());
         config.open_kv = Arc::new(move |path| stores.open(&disk, path));
