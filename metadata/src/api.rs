@@ -32,4 +32,10 @@ pub trait MetadataApi: Send + Sync + 'static {
 
     /// Linearizable.
     async fn query(&self, group: GroupId, query: Query, deadline: Duration) -> Result<Answer, MetadataError>;
+
+    /// From this node's own copy of group 0 where that will do: an active bucket or an access key that it holds,
+    /// while its leader was heard within a minute. Everything else, and that something is not there, is linearizable.
+    async fn local_system(&self, query: Query, deadline: Duration) -> Result<Answer, MetadataError> {
+        self.query(GroupId::SYSTEM, query, deadline).await
+    }
 }

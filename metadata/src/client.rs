@@ -7,6 +7,7 @@
 
 mod ask;
 mod attempt;
+mod local;
 mod turn;
 
 use crate::{
@@ -127,6 +128,13 @@ impl MetadataApi for MetadataClient {
 
     async fn query(&self, group: GroupId, query: Query, deadline: Duration) -> Result<Answer, MetadataError> {
         self.0.ask(group, AskQuery::new(group, query), deadline).await
+    }
+
+    async fn local_system(&self, query: Query, deadline: Duration) -> Result<Answer, MetadataError> {
+        match self.0.local_system(&query)? {
+            Some(answer) => Ok(answer),
+            None => self.query(GroupId::SYSTEM, query, deadline).await,
+        }
     }
 }
 

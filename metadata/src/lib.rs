@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod kv;
 pub mod log;
+pub(crate) mod metrics;
 pub mod node;
 pub mod query;
 pub(crate) mod raft;

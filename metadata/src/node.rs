@@ -15,6 +15,7 @@
 //! follows the map: see `reconcile`; where group 0 is led, another one changes it: see `controller`. A node leads,
 //! votes and answers for its replicas; it does not know what commands mean, but for the map that group 0 publishes.
 
+mod clocks;
 mod controller;
 mod files;
 mod peer;
@@ -52,6 +53,7 @@ use tokio::sync::watch;
 pub use self::controller::{ControllerSettings, views::NodeReport};
 pub use crate::raft::{
     RaftSettings,
+    clock::ClockSettings,
     replica::{OpenKv, ReplicaError},
     status::{Condition, GroupStatus, Role},
 };
@@ -72,6 +74,9 @@ pub struct MetadataConfig {
     pub patience: Duration,
     /// Of the node that leads group 0.
     pub controller: ControllerSettings,
+    pub clock: ClockSettings,
+    /// This node's copy of group 0 counts for nothing once group 0's leader was not heard for so long. Default 60 s.
+    pub contact_limit: Duration,
     /// Engine of the tables. Default fjall, with memory for all replicas here as [`FjallOptions::default`] divides it; see
     /// `with_tables`.
     pub open_kv: OpenKv,
@@ -89,6 +94,8 @@ impl MetadataConfig {
             write_epoch: Duration::from_secs(600),
             patience: Duration::from_secs(4),
             controller: ControllerSettings::default(),
+            clock: ClockSettings::default(),
+            contact_limit: Duration::from_secs(60),
             open_kv: opener(FjallMemory::new(FjallOptions::default())),
             threads: 2,
         }
@@ -206,6 +213,7 @@ impl MetadataNode {
                     publish_newer(&publish, map);
                 }
             }),
+            clocks: Arc::default(),
         };
         let node = Arc::new(Self {
             config,
@@ -223,7 +231,8 @@ impl MetadataNode {
         node.open_found(found).await?;
         let follow = env.tasks.spawn("metadata-reconcile", reconcile::run(Arc::downgrade(&node)));
         let control = env.tasks.spawn("metadata-control", controller::run(Arc::downgrade(&node)));
-        node.lock(&node.followers).extend([follow, control]);
+        let clocks = env.tasks.spawn("metadata-clocks", clocks::run(Arc::downgrade(&node)));
+        node.lock(&node.followers).extend([follow, control, clocks]);
         Ok(node)
     }
 
@@ -439,7 +448,12 @@ impl MetadataNode {
 
     /// What this node says of itself to others.
     pub fn report(&self) -> NodeReport {
-        NodeReport { epoch: self.map.borrow().epoch, groups: self.status(), flush_us: None }
+        NodeReport {
+            epoch: self.map.borrow().epoch,
+            groups: self.status(),
+            flush_us: None,
+            clock_off: clocks::is_off(self),
+        }
     }
 
     /// The tables of a replica here, as far as it has applied: for digests and diagnosis, not linearizable.
@@ -487,6 +501,10 @@ impl MetadataNode {
 
     pub fn peers(&self) -> &Peers {
         &self.shared.peers
+    }
+
+    pub(crate) fn contact_limit(&self) -> Duration {
+        self.config.contact_limit
     }
 
     pub(crate) fn patience(&self) -> Duration {

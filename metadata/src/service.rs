@@ -67,7 +67,7 @@ impl Service {
         let Proposal { group, request, command } = understand(&payload)?;
         let replica = self.replica(group)?;
         let outcome = match &replica {
-            Some(replica) => replica.propose(request, command).await,
+            Some(replica) => replica.propose_sized(request, command, payload.len()).await,
             None => Err(Refused::NotLeader(None)),
         };
         Ok(answered(replica.as_deref(), outcome))

@@ -70,7 +70,8 @@ impl Ask for AskPropose {
     const METHOD: Method = calls::PROPOSE;
 
     async fn here(&self, replica: &Replica) -> Result<Outcome, Refused> {
-        replica.propose(self.proposal.request, self.proposal.command.clone()).await
+        let Proposal { request, command, .. } = &self.proposal;
+        replica.propose_sized(*request, command.clone(), self.encoded.len()).await
     }
 
     fn encoded(&self) -> Bytes {

@@ -9,12 +9,12 @@
 use super::{
     machine::Machine,
     network::AddressBook,
-    replica::{Refused, Replica, forward},
+    replica::{Refused, Replica, Shared, forward},
     types::{RaftTypes, Runtime, replica},
 };
 use crate::{
     calls::{self, Address, Answered, Reply},
-    encoding::decode,
+    encoding::{decode, encode},
     query::{Answer, Query},
 };
 use ashlar_rpc::Peers;
@@ -22,11 +22,15 @@ use ashlar_runtime::{ClockExt, Env, RngExt, TaskHandle};
 use ashlar_types::{GroupId, ReplicaId};
 use openraft::{
     Raft,
-    async_runtime::watch::WatchReceiver as _,
+    async_runtime::{instant::Instant as _, watch::WatchReceiver as _},
     errors::{LinearizableReadError, RaftError},
-    raft::linearizable_read::LinearizerOption,
+    raft::{AppendEntriesRequest, AppendEntriesResponse, linearizable_read::LinearizerOption},
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Readers that wait for an index; further ones are refused as busy.
@@ -98,6 +102,8 @@ pub(super) struct Seat {
     pub(super) env: Env,
     pub(super) peers: Peers,
     pub(super) book: AddressBook,
+    /// A majority's answer younger than this will do; zero: none that came before the read.
+    pub(super) ack_age: Duration,
 }
 
 impl Rounds for Seat {
@@ -114,7 +120,7 @@ impl Rounds for Seat {
 impl Seat {
     /// Has a majority confirm that this replica leads.
     async fn confirm(&self) -> Result<u64, Refused> {
-        let confirming = self.raft.get_read_linearizer(LinearizerOption::new(Some(Duration::ZERO), true));
+        let confirming = self.raft.get_read_linearizer(LinearizerOption::new(Some(self.ack_age), true));
         match Runtime::scope(self.env.rng.u64(), Box::pin(confirming)).await {
             Ok(confirmed) => Ok(confirmed.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => Err(forward(&to)),
@@ -192,6 +198,46 @@ impl Replica {
         }
     }
 
+    /// Leader's message: entries, or none but what is committed.
+    pub(super) async fn append(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let message: AppendEntriesRequest<RaftTypes> = decode(payload).ok()?;
+        let (at, committed) = (self.shared.env.clock.monotonic(), message.leader_commit);
+        let answer = self.scoped(self.raft.append_entries(message)).await.ok()?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+            contact.heard(at, committed.map(|id| id.index), self.applied());
+        }
+        Some(encode(&answer))
+    }
+
+    /// Whether the tables are as they were at most `limit` ago, or later.
+    pub(crate) fn is_recent(&self, limit: Duration) -> bool {
+        if self.leads() {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let alone = metrics.membership_config.voter_ids().count() == 1;
+            return alone || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() <= limit);
+        }
+        let now = self.shared.env.clock.monotonic();
+        let covered = self.contact.lock().unwrap_or_else(PoisonError::into_inner).covered(self.applied());
+        covered.is_some_and(|at| now.saturating_sub(at) <= limit)
+    }
+
+    fn applied(&self) -> Option<u64> {
+        self.raft.watch_apply_progress().get().map(|id| id.index)
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet_until.is_some_and(|until| self.shared.env.clock.monotonic() < until)
+    }
+
+    /// Stands for election again once the time has come.
+    pub(crate) fn end_quiet(&self) {
+        if self.quiet_until.is_some() && !self.is_quiet() {
+            self.raft.runtime_config().elect(true);
+        }
+    }
+
     /// Waits until the tables cover an index. A leader is never behind for long: it commits what it applies.
     async fn covers(&self, index: u64) -> Result<(), Refused> {
         let mut applied = self.raft.watch_apply_progress();
@@ -210,6 +256,14 @@ impl Replica {
             Err(_) => Err(self.not_leader().unwrap_or(Refused::NotLeader(None))),
         }
     }
+}
+
+/// A replica that was restarted has forgotten whom it promised not to replace: where leaders read by lease, it neither votes
+/// nor stands for as long as a promise can last.
+pub(super) fn quiet(shared: &Shared, raft: &Raft<RaftTypes, Machine>) -> Option<Duration> {
+    shared.settings.lease()?;
+    raft.runtime_config().elect(false);
+    Some(shared.env.clock.monotonic() + 2 * shared.settings.election_max)
 }
 
 fn covers(applied: Option<&super::types::LogId>, index: u64) -> bool {

@@ -4,9 +4,12 @@
 //! engine failed stays in place, answers nothing and says so in its status.
 
 use super::{
+    clock::{GroupClock, WallClocks},
+    contact::Contact,
     machine::{Machine, OnChange, SnapshotData},
     network::{AddressBook, Network, SnapshotHead},
-    read::{Reads, Seat},
+    propose::Admission,
+    read::{self, Reads, Seat},
     settings::RaftSettings,
     spool::Spool,
     status::{Condition, GroupStatus, Role},
@@ -14,7 +17,6 @@ use super::{
 };
 use crate::{
     calls,
-    command::{Command, Entry, Outcome},
     encoding::{decode, encode},
     kv::{Kv, KvError},
     log::{LogError, LogOptions, LogStore},
@@ -22,11 +24,11 @@ use crate::{
 };
 use ashlar_rpc::{Method, Peers};
 use ashlar_runtime::{Env, Pool, RngExt, sync::Mutex};
-use ashlar_types::{GroupId, NodeId, ReplicaId, RequestId, Timestamp};
+use ashlar_types::{GroupId, NodeId, ReplicaId};
 use openraft::{
     ChangeMembers, EmptyNode, Raft, ServerState, Snapshot,
     async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, ForwardToLeader, InitializeError, RaftError},
+    errors::{ForwardToLeader, InitializeError, RaftError},
     storage::RaftLogStorage as _,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -37,11 +39,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
 
 /// Makes or opens the tables of a group in a directory. Blocks.
 pub type OpenKv = Arc<dyn Fn(&Path) -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) log: LogOptions,
     pub(crate) open_kv: OpenKv,
     pub(crate) on_change: OnChange,
+    /// The wall clocks of other nodes.
+    pub(crate) clocks: Arc<Mutex<WallClocks>>,
 }
 
 /// Why a replica could not be opened.
@@ -123,9 +126,11 @@ pub(crate) struct Replica {
     pub(super) shared: Shared,
     pub(super) reads: Reads,
     dir: PathBuf,
-    last_stamp: AtomicU64,
-    /// Places for proposals under way.
-    proposals: Semaphore,
+    pub(super) clock: Mutex<GroupClock>,
+    pub(super) admission: Admission,
+    pub(super) contact: Mutex<Contact>,
+    /// Until when this replica helps nobody to an election, by the timer.
+    pub(super) quiet_until: Option<Duration>,
     /// No majority agrees with these tables: nothing is answered from them.
     frozen: AtomicBool,
     /// The term that this replica leads and when that was first seen, by the monotonic clock.
@@ -161,7 +166,8 @@ impl Replica {
         let raft = Runtime::scope(shared.env.rng.u64(), Box::pin(starting))
             .await
             .map_err(|error| ReplicaError::Raft(error.to_string()))?;
-        let proposals = Semaphore::new(PROPOSALS);
+        let (clock, admission, contact) = (Mutex::default(), Admission::new(), Mutex::default());
+        let quiet_until = read::quiet(&shared, &raft);
         let seat = Seat {
             group,
             id,
@@ -169,6 +175,7 @@ impl Replica {
             env: shared.env.clone(),
             peers: shared.peers.clone(),
             book: shared.book.clone(),
+            ack_age: shared.settings.lease().unwrap_or_default(),
         };
         let reads = Reads::start(&shared.env, seat);
         Ok(Self {
@@ -180,8 +187,10 @@ impl Replica {
             shared,
             reads,
             dir,
-            last_stamp: AtomicU64::new(0),
-            proposals,
+            clock,
+            admission,
+            contact,
+            quiet_until,
             frozen: AtomicBool::new(false),
             leading: Mutex::default(),
         })
@@ -211,7 +220,7 @@ impl Replica {
     }
 
     /// Openraft draws and spawns inside a seed scope only. Boxed: its futures take tens of kilobytes.
-    async fn scoped<F: Future>(&self, call: F) -> F::Output {
+    pub(super) async fn scoped<F: Future>(&self, call: F) -> F::Output {
         Runtime::scope(self.shared.env.rng.u64(), Box::pin(call)).await
     }
 
@@ -231,38 +240,6 @@ impl Replica {
         }
     }
 
-    /// Leader only: stamps and proposes. Dropping the future does not take the proposal back.
-    pub(crate) async fn propose(
-        &self,
-        request: Option<RequestId>,
-        command: Command,
-    ) -> Result<Outcome, Refused> {
-        if let Some(refused) = self.not_leader() {
-            return Err(refused);
-        }
-        // Beyond them callers wait here, with the deadlines they have, and not in memory of the log.
-        let _place = self.proposals.acquire().await.map_err(|_| Refused::NotLeader(None))?;
-        let entry = Entry { request, stamp: self.stamp(), command };
-        match self.scoped(self.raft.client_write(entry)).await {
-            Ok(response) => Ok(response.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => Err(forward(&to)),
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
-                Err(Refused::Unknown("the leader changed"))
-            }
-            Err(RaftError::APIError(
-                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
-            )) => Err(Refused::Unknown("the proposal was taken for another")),
-            Err(RaftError::Fatal(_)) => Err(Refused::Unknown("the replica failed")),
-        }
-    }
-
-    /// The group clock of this leader: the wall clock, but never back. Applying holds it against the last stamp of the
-    /// group once more.
-    fn stamp(&self) -> Timestamp {
-        let now = self.shared.env.clock.wall().max(self.state.group_state().clock);
-        Timestamp(self.last_stamp.fetch_max(now.0, Ordering::Relaxed).max(now.0))
-    }
-
     /// Openraft queues for the leader; asking it first spares the round trip.
     pub(super) fn not_leader(&self) -> Option<Refused> {
         let metrics = self.raft.metrics();
@@ -277,7 +254,8 @@ impl Replica {
     /// Answers a Raft message; `None` if this replica cannot.
     pub(crate) async fn message(&self, method: Method, payload: &[u8]) -> Option<Vec<u8>> {
         match method {
-            calls::APPEND => self.reply(payload, |rpc| self.raft.append_entries(rpc)).await,
+            calls::APPEND => self.append(payload).await,
+            calls::VOTE | calls::PRE_VOTE if self.is_quiet() => None,
             calls::VOTE => self.reply(payload, |rpc| self.raft.vote(rpc)).await,
             calls::PRE_VOTE => self.reply(payload, |rpc| self.raft.pre_vote(rpc)).await,
             calls::TRANSFER_LEADER => self.reply(payload, |rpc| self.raft.handle_transfer_leader(rpc)).await,
@@ -285,7 +263,7 @@ impl Replica {
         }
     }
 
-    async fn reply<Q, A, E, F>(&self, payload: &[u8], call: impl FnOnce(Q) -> F) -> Option<Vec<u8>>
+    pub(super) async fn reply<Q, A, E, F>(&self, payload: &[u8], call: impl FnOnce(Q) -> F) -> Option<Vec<u8>>
     where
         Q: DeserializeOwned,
         A: Serialize,
@@ -505,8 +483,6 @@ impl Replica {
     }
 }
 
-/// Proposals under way at one leader: enough to fill its flushes.
-const PROPOSALS: usize = 1_024;
 /// A learner this close to the leader's log may vote.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// A voter this close to the leader's log has the rest before it stands for election.

@@ -20,6 +20,10 @@ pub struct RaftSettings {
     pub purge_entries: u64,
     /// Entries in one message to a follower; the log limits their bytes too. Default 1 024.
     pub message_entries: u64,
+    /// Lets a leader that heard from a majority lately read without asking again. The value is how far two nodes' timers may
+    /// drift apart while a lease lasts, which is `election_max`. All nodes of a group must have it, or none. Default none: every
+    /// read is confirmed by a majority, and no clock matters.
+    pub lease_drift: Option<Duration>,
 }
 
 impl Default for RaftSettings {
@@ -32,11 +36,17 @@ impl Default for RaftSettings {
             kept_entries: 5_000,
             purge_entries: 1_000,
             message_entries: 1_024,
+            lease_drift: None,
         }
     }
 }
 
 impl RaftSettings {
+    /// How long after a majority answered its leader may read without asking; `None`: not at all.
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        self.lease_drift.map(|drift| self.election_max.saturating_sub(drift))
+    }
+
     /// `None` if the times contradict each other.
     pub(crate) fn config(&self) -> Option<Arc<Config>> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

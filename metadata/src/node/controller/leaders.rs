@@ -1,7 +1,7 @@
 //! Which groups should be led elsewhere: a pure function of the map and of what the nodes said.
 //!
-//! Leaders leave nodes that drain, whose disk is slow to flush, or that are given up; the others are spread so that no node
-//! leads two groups more than another that could take one.
+//! Leaders leave nodes that drain, whose disk is slow to flush, whose clock is off, or that are given up; the others are
+//! spread so that no node leads two groups more than another that could take one.
 
 use super::{plan::Patience, views::Views};
 use crate::raft::status::{Condition, Role};
@@ -35,7 +35,7 @@ pub(crate) fn plan_leaders(
     let fit = |node: NodeId| {
         let member = map.nodes.get(&node).is_some_and(|node| node.state == NodeState::Member);
         let up = views.has_heard(node) && views.silence(node, now) < patience.down;
-        member && up && !is_slow(map, views, node)
+        member && up && !is_slow(map, views, node) && !views.is_clock_off(node)
     };
     let mut leads: BTreeMap<NodeId, usize> =
         map.nodes.keys().filter(|node| fit(**node)).map(|node| (*node, 0)).collect();

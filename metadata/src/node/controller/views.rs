@@ -15,6 +15,8 @@ pub struct NodeReport {
     pub groups: Vec<GroupStatus>,
     /// Microseconds that a flush of its log usually takes now.
     pub flush_us: Option<u64>,
+    /// Its wall clock is farther from the median of the voters' than a leader's may be.
+    pub clock_off: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +51,10 @@ impl Views {
 
     pub(crate) fn flush_us(&self, node: NodeId) -> Option<u64> {
         self.heard.get(&node)?.report.flush_us
+    }
+
+    pub(crate) fn is_clock_off(&self, node: NodeId) -> bool {
+        self.heard.get(&node).is_some_and(|heard| heard.report.clock_off)
     }
 
     /// What a node said of its replica of a group.
