@@ -5,6 +5,9 @@
 //! does not know the bucket any more; the request is then refused as busy, the entry forgotten, and the retry asks
 //! group 0. A negative answer always comes from group 0.
 
+#[cfg(test)]
+mod tests;
+
 use ashlar_datapath::{object_error, propose_error, query_error};
 use ashlar_metadata::{
     MetadataApi,
@@ -125,27 +128,39 @@ impl Buckets {
         Ok(())
     }
 
-    /// Seals, frees the name, purges.
+    /// Seals, frees the name, purges. Once the bucket is sealed, housekeeping finishes what this does not.
     pub async fn delete(&self, name: &BucketName) -> Result<(), ObjectError> {
         self.forget(name);
         let info = self.ask(name).await?;
         let seal = PartitionCommand::SealBucket { bucket: info.id };
-        self.propose(info.group, Command::Partition(seal)).await?;
+        match self.propose(info.group, Command::Partition(seal)).await {
+            // Another delete has purged it, and freed its name before.
+            Ok(_) | Err(ObjectError::NoSuchBucket) => {}
+            Err(error) => return Err(error),
+        }
+        self.free_name(&info).await?;
+        // The name is gone, which is what the client asked for; what is left is unreachable rows.
+        if let Err(error) = self.purge(&info).await {
+            tracing::warn!(bucket = info.id.0, %error, "bucket removed, its rows are not purged yet");
+        }
+        Ok(())
+    }
+
+    /// The second step of a delete: only of a sealed bucket.
+    async fn free_name(&self, info: &BucketInfo) -> Result<(), ObjectError> {
         let remove = SystemCommand::RemoveBucket { bucket: info.id };
         self.propose(GroupId::SYSTEM, Command::System(remove)).await?;
-        self.forget(name);
-        loop {
-            let purge = PartitionCommand::PurgeBucket { bucket: info.id, limit: PURGE_ROWS };
-            match self.propose(info.group, Command::Partition(purge)).await {
-                Ok(Done::Purged { more: true }) => {}
-                Ok(_) | Err(ObjectError::NoSuchBucket) => return Ok(()),
-                // The name is gone, which is what the client asked for; what is left is unreachable rows.
-                Err(error) => {
-                    tracing::warn!(bucket = info.id.0, %error, "bucket removed, its rows are not purged yet");
-                    return Ok(());
-                }
-            }
-        }
+        self.forget(&info.name);
+        Ok(())
+    }
+
+    /// The last one: only of a bucket whose name is free.
+    async fn purge(&self, info: &BucketInfo) -> Result<(), ObjectError> {
+        let purge = PartitionCommand::PurgeBucket { bucket: info.id, limit: PURGE_ROWS };
+        while let Done::Purged { more: true } =
+            self.propose(info.group, Command::Partition(purge.clone())).await?
+        {}
+        Ok(())
     }
 
     /// Linearizable, from the bucket's group: also proves that the bucket is there.
@@ -167,13 +182,38 @@ impl Buckets {
         self.settle(name, result).await.map(|_| ())
     }
 
-    /// Finishes creates whose gateway died between their steps.
+    /// Finishes creates whose gateway died between their steps; gives up those that are too old to be made.
     pub async fn finish_reserved(&self) -> Result<(), ObjectError> {
         let Answer::Buckets(rows) = self.query(GroupId::SYSTEM, Query::BucketRows).await? else {
-            return Ok(());
+            return Err(ANOTHER_ANSWER);
         };
         for row in rows.iter().filter(|row| row.phase == BucketPhase::Reserved) {
-            self.finish_create(&row.info).await?;
+            match self.finish_create(&row.info).await {
+                Ok(()) => tracing::info!(bucket = row.info.id.0, "finished the create of a bucket"),
+                Err(ObjectError::BucketBusy) => {
+                    // Does nothing to a bucket that has become active meanwhile.
+                    let abandon = SystemCommand::AbandonBucket { bucket: row.info.id };
+                    self.propose(GroupId::SYSTEM, Command::System(abandon)).await?;
+                    tracing::info!(
+                        bucket = row.info.id.0,
+                        "gave up a bucket that was reserved and never made"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes deletes in a group whose gateway died after it had sealed the bucket.
+    pub async fn finish_sealed(&self, group: GroupId) -> Result<(), ObjectError> {
+        let Answer::SealedBuckets(sealed) = self.query(group, Query::SealedBuckets).await? else {
+            return Err(ANOTHER_ANSWER);
+        };
+        for info in sealed {
+            self.free_name(&info).await?;
+            self.purge(&info).await?;
+            tracing::info!(bucket = info.id.0, "finished the delete of a bucket");
         }
         Ok(())
     }
