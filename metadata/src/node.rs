@@ -17,6 +17,7 @@
 
 mod clocks;
 mod controller;
+mod digests;
 mod files;
 mod peer;
 mod reconcile;
@@ -51,6 +52,7 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::controller::{ControllerSettings, views::NodeReport};
+pub use self::digests::DigestSettings;
 pub use crate::raft::{
     RaftSettings,
     clock::ClockSettings,
@@ -77,6 +79,7 @@ pub struct MetadataConfig {
     pub clock: ClockSettings,
     /// This node's copy of group 0 counts for nothing once group 0's leader was not heard for so long. Default 60 s.
     pub contact_limit: Duration,
+    pub digests: DigestSettings,
     /// Engine of the tables. Default fjall, with memory for all replicas here as [`FjallOptions::default`] divides it; see
     /// `with_tables`.
     pub open_kv: OpenKv,
@@ -96,6 +99,7 @@ impl MetadataConfig {
             controller: ControllerSettings::default(),
             clock: ClockSettings::default(),
             contact_limit: Duration::from_secs(60),
+            digests: DigestSettings::default(),
             open_kv: opener(FjallMemory::new(FjallOptions::default())),
             threads: 2,
         }
@@ -232,7 +236,9 @@ impl MetadataNode {
         let follow = env.tasks.spawn("metadata-reconcile", reconcile::run(Arc::downgrade(&node)));
         let control = env.tasks.spawn("metadata-control", controller::run(Arc::downgrade(&node)));
         let clocks = env.tasks.spawn("metadata-clocks", clocks::run(Arc::downgrade(&node)));
-        node.lock(&node.followers).extend([follow, control, clocks]);
+        let compare = env.tasks.spawn("metadata-digests", digests::run(Arc::downgrade(&node)));
+        let rescan = env.tasks.spawn("metadata-rescan", digests::rescan(Arc::downgrade(&node)));
+        node.lock(&node.followers).extend([follow, control, clocks, compare, rescan]);
         Ok(node)
     }
 
@@ -454,6 +460,17 @@ impl MetadataNode {
             flush_us: None,
             clock_off: clocks::is_off(self),
         }
+    }
+
+    /// What every node of the map says of itself; none: it does not answer.
+    pub async fn survey(self: &Arc<Self>) -> BTreeMap<NodeId, Option<NodeReport>> {
+        let map = Arc::clone(&self.map.borrow());
+        let map = &map;
+        let asked = map
+            .nodes
+            .keys()
+            .map(|id| async move { (*id, controller::look(self, map, *id, controller::LOOK_LIMIT).await) });
+        futures_util::future::join_all(asked).await.into_iter().collect()
     }
 
     /// The tables of a replica here, as far as it has applied: for digests and diagnosis, not linearizable.

@@ -5,6 +5,7 @@
 //! get their stamps (`clock`, `propose`), and one replica of one
 //! group as the rest of the crate sees it (`replica`). The log beneath it is [`crate::log`].
 
+pub(crate) mod catch_up;
 pub(crate) mod clock;
 pub(crate) mod contact;
 pub(crate) mod machine;

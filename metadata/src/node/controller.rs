@@ -141,12 +141,22 @@ async fn look_around(
     }
 }
 
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-async fn look(node: &Arc<MetadataNode>, map: &ClusterMap, id: NodeId, limit: Duration) -> Option<NodeReport> {
+pub(super) async fn look(
+    node: &Arc<MetadataNode>,
+    map: &ClusterMap,
+    id: NodeId,
+    limit: Duration,
+) -> Option<NodeReport> {
     match ask(node, map, id, &Question::View, limit).await? {
         Answer::View(report) => Some(report),
-        Answer::Map(_) | Answer::Member(_) | Answer::Done(_) | Answer::NotHere => None,
+        Answer::Map(_)
+        | Answer::Member(_)
+        | Answer::Done(_)
+        | Answer::Mark(_)
+        | Answer::Reinstalling
+        | Answer::NotHere => None,
     }
 }
 

@@ -6,7 +6,8 @@
 use super::{MetadataNode, controller::views::NodeReport, reinstall};
 use crate::{
     encoding::{decode, encode},
-    raft::replica::Membership,
+    raft::{replica::Membership, status::Condition},
+    state::Marked,
 };
 use ashlar_placement::ClusterMap;
 use ashlar_rpc::{CallHandler, Caller, Method};
@@ -33,6 +34,8 @@ pub(crate) enum Question {
     Member { group: GroupId, replica: ReplicaId },
     /// Of a leader: to let a voter take over.
     HandOver { group: GroupId, to: ReplicaId },
+    /// The digests at the last mark.
+    Mark { group: GroupId },
     /// The tables are to be replaced by those of another node's replica.
     Reinstall { group: GroupId, replica: ReplicaId, from: NodeId },
     /// Nothing is to be answered any more.
@@ -46,8 +49,20 @@ pub(crate) enum Answer {
     Member(Membership),
     /// Whether it was done or begun.
     Done(bool),
+    Mark(MarkView),
+    /// The tables of the replica are being replaced.
+    Reinstalling,
     /// No such replica here, or not one that can tell.
     NotHere,
+}
+
+/// What a replica has at the last mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MarkView {
+    pub(crate) replica: ReplicaId,
+    pub(crate) marked: Option<Marked>,
+    /// Its rows are known not to be what it applied.
+    pub(crate) suspect: bool,
 }
 
 /// Asks a node, which may be this one. `None`: no answer.
@@ -102,6 +117,18 @@ async fn answer(node: &Arc<MetadataNode>, question: Question) -> Answer {
         Question::HandOver { group, to } => match node.replica(group) {
             Some(leader) => Answer::Done(leader.hand_over(to).await),
             None => Answer::NotHere,
+        },
+        Question::Mark { group } => match node.replica(group) {
+            Some(replica) => Answer::Mark(MarkView {
+                replica: replica.id,
+                marked: replica.state().digest_mark(),
+                suspect: replica.is_suspect(),
+            }),
+            None => {
+                let closed = node.lock(&node.closed).get(&group).copied();
+                let reinstalling = closed.is_some_and(|closed| closed.condition == Condition::Reinstalling);
+                if reinstalling { Answer::Reinstalling } else { Answer::NotHere }
+            }
         },
         Question::Reinstall { group, replica, from } => {
             Answer::Done(reinstall::begin(node, group, replica, Some(from)).await)

@@ -113,6 +113,7 @@ async fn pass(node: &Arc<MetadataNode>, map: &Arc<ClusterMap>, memory: &mut Memo
             Some((replica.group, tenure))
         }
     });
+    node.replicas().values().for_each(|replica| replica.tend());
     memory.tenures = join_all(passes).await.into_iter().flatten().collect();
     tend_closed(node).await;
     retire_unlisted(node, map, me).await;

@@ -143,6 +143,9 @@ async fn replace(
         node.shared.apply_pool.run(move || files::unmark(&*disk, &root, group, files::Mark::Reinstall));
     unmarking.await.map_err(io::Error::other)??;
     node.lock(&node.closed).remove(&group);
+    if let Some(replica) = node.replica(group) {
+        replica.metrics().reinstalls.increment(1);
+    }
     Ok(from)
 }
 

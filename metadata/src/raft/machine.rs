@@ -4,13 +4,14 @@
 //! taken when it is asked for; what counts as built is flushed first. All engine calls run on a pool.
 
 use super::{
+    catch_up::CatchUp,
     spool::Spool,
     types::{LogId, RaftTypes, SnapshotMeta, StoredMembership},
 };
 use crate::{
     command::{Done, Entry},
     encoding::{decode, encode},
-    state::{StateMachine, StateSnapshot},
+    state::{StateError, StateMachine, StateSnapshot},
 };
 use ashlar_runtime::Pool;
 use futures_util::{Stream, StreamExt};
@@ -33,8 +34,22 @@ pub(crate) struct Position {
 
 /// A snapshot to be sent, or one that was received.
 pub(crate) enum SnapshotData {
-    Outgoing(Box<StateSnapshot>),
+    Outgoing(Box<Outgoing>),
     Incoming(Spool),
+}
+
+/// A view of the tables, and who wants to know that it is being read.
+pub(crate) struct Outgoing {
+    snapshot: StateSnapshot,
+    catch_up: Arc<CatchUp>,
+}
+
+impl Outgoing {
+    /// The next piece; `None` after the last. Blocks.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Vec<u8>>, StateError> {
+        self.catch_up.sent();
+        self.snapshot.next_piece()
+    }
 }
 
 /// Told after entries were applied or a snapshot was installed.
@@ -46,6 +61,7 @@ pub(crate) struct Machine {
     pool: Pool,
     position: Position,
     on_change: OnChange,
+    catch_up: Arc<CatchUp>,
 }
 
 impl Machine {
@@ -56,7 +72,12 @@ impl Machine {
             None => Position::default(),
         };
         on_change(&state);
-        Ok(Self { state, pool, position, on_change })
+        Ok(Self { state, pool, position, on_change, catch_up: Arc::new(CatchUp::new(u64::MAX, u64::MAX)) })
+    }
+
+    /// Makes no snapshot, and so keeps the log, while members have to be brought up.
+    pub(crate) fn waits_for(self, catch_up: Arc<CatchUp>) -> Self {
+        Self { catch_up, ..self }
     }
 
     pub(crate) fn applied_index(&self) -> Option<u64> {
@@ -109,12 +130,12 @@ fn failed(error: impl Error + Send + Sync + 'static) -> io::Error {
 }
 
 /// Takes a view of the tables, with what it covers. Blocks.
-fn take_snapshot(state: &StateMachine) -> io::Result<(SnapshotMeta, SnapshotData)> {
+fn take_snapshot(state: &StateMachine, catch_up: Arc<CatchUp>) -> io::Result<(SnapshotMeta, SnapshotData)> {
     let snapshot = state.snapshot().map_err(failed)?;
     let position = snapshot.position().map(|bytes| decode::<Position>(bytes)).transpose().map_err(failed)?;
     let Position { last_applied, membership } = position.unwrap_or_default();
     let meta = SnapshotMeta { last_log_id: last_applied, last_membership: membership };
-    Ok((meta, SnapshotData::Outgoing(Box::new(snapshot))))
+    Ok((meta, SnapshotData::Outgoing(Box::new(Outgoing { snapshot, catch_up }))))
 }
 
 impl RaftStateMachine<RaftTypes> for Machine {
@@ -134,6 +155,11 @@ impl RaftStateMachine<RaftTypes> for Machine {
             self.apply_chunk(chunk.into_iter().collect::<Result<_, _>>()?).await?;
         }
         Ok(())
+    }
+
+    /// One that nobody asked for can wait: the log behind it is purged.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self> {
+        (force || !self.catch_up.holds()).then(|| self.clone())
     }
 
     async fn get_snapshot_builder(&mut self) -> Self {
@@ -174,7 +200,8 @@ impl RaftStateMachine<RaftTypes> for Machine {
         if self.position.last_applied.is_none() {
             return Ok(None);
         }
-        let (meta, snapshot) = self.blocking(take_snapshot).await?;
+        let catch_up = Arc::clone(&self.catch_up);
+        let (meta, snapshot) = self.blocking(move |state| take_snapshot(state, catch_up)).await?;
         Ok(Some(Snapshot { meta, snapshot }))
     }
 }
@@ -186,8 +213,9 @@ impl RaftSnapshotBuilder<RaftTypes> for Machine {
     async fn build_snapshot(
         &mut self,
     ) -> Result<openraft::alias::SnapshotOf<RaftTypes, SnapshotData>, io::Error> {
-        self.blocking(|state| {
-            let (meta, snapshot) = take_snapshot(state)?;
+        let catch_up = Arc::clone(&self.catch_up);
+        self.blocking(move |state| {
+            let (meta, snapshot) = take_snapshot(state, catch_up)?;
             state.persist().map_err(failed)?;
             Ok(Snapshot { meta, snapshot })
         })

@@ -15,13 +15,19 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, RaftError},
 };
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Proposals under way at one leader: several flushes' worth.
 const PROPOSALS: usize = 4_096;
 /// And their bytes: what the largest commands need, and enough of small objects to fill flushes.
 const PROPOSAL_BYTES: u64 = 64 << 20;
+
+/// Between two proposals while a member is brought up and the log is long: about two hundred a second.
+const SLOW_PAUSE: Duration = Duration::from_millis(5);
 
 /// Places for proposals under way.
 #[derive(Debug)]
@@ -77,9 +83,17 @@ impl Replica {
             return Err(refused);
         }
         let _place = self.admission.enter(bytes)?;
+        let begun = self.shared.env.clock.monotonic();
+        if let Some(turn) = self.catch_up.slows() {
+            let _turn = turn.acquire().await.map_err(|_| Refused::NotLeader(None))?;
+            self.shared.env.clock.sleep(SLOW_PAUSE).await;
+        }
         let entry = Entry { request, stamp: self.stamp()?, command };
         match self.scoped(self.raft.client_write(entry)).await {
-            Ok(response) => Ok(response.data),
+            Ok(response) => {
+                self.metrics().proposed(self.shared.env.clock.monotonic().saturating_sub(begun));
+                Ok(response.data)
+            }
             Err(error) => Err(refusal(&error)),
         }
     }

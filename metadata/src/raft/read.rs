@@ -169,6 +169,15 @@ impl Seat {
 impl Replica {
     /// Linearizable, from the tables of this replica.
     pub(crate) async fn query(&self, query: Query) -> Result<Answer, Refused> {
+        let begun = self.shared.env.clock.monotonic();
+        let answer = self.read(query).await;
+        if answer.is_ok() {
+            self.metrics().read(self.shared.env.clock.monotonic().saturating_sub(begun));
+        }
+        answer
+    }
+
+    async fn read(&self, query: Query) -> Result<Answer, Refused> {
         if self.is_frozen() {
             return Err(Refused::NotLeader(None));
         }

@@ -4,6 +4,7 @@
 //! engine failed stays in place, answers nothing and says so in its status.
 
 use super::{
+    catch_up::{CatchUp, Progress},
     clock::{GroupClock, WallClocks},
     contact::Contact,
     machine::{Machine, OnChange, SnapshotData},
@@ -20,6 +21,7 @@ use crate::{
     encoding::{decode, encode},
     kv::{Kv, KvError},
     log::{LogError, LogOptions, LogStore},
+    metrics::GroupMetrics,
     state::{StateError, StateMachine, StateSnapshot},
 };
 use ashlar_rpc::{Method, Peers};
@@ -133,8 +135,22 @@ pub(crate) struct Replica {
     pub(super) quiet_until: Option<Duration>,
     /// No majority agrees with these tables: nothing is answered from them.
     frozen: AtomicBool,
-    /// The term that this replica leads and when that was first seen, by the monotonic clock.
-    leading: Mutex<Option<(u64, Duration)>>,
+    /// The rows are known not to be what was applied.
+    suspect: AtomicBool,
+    seen: Mutex<Seen>,
+    pub(super) catch_up: Arc<CatchUp>,
+    metrics: GroupMetrics,
+}
+
+/// When something was first seen, by the monotonic clock.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The term that this replica leads.
+    leading: Option<(u64, Duration)>,
+    /// The index of the last snapshot.
+    snapshot: Option<(u64, Duration)>,
+    /// Entries covered when the replica was opened.
+    opened: u64,
 }
 
 impl Replica {
@@ -155,6 +171,10 @@ impl Replica {
         if machine.applied_index() < purged {
             return Err(ReplicaError::TablesBehind);
         }
+        let opened = entries(machine.applied_index());
+        let RaftSettings { kept_entries, pinned_entries, .. } = shared.settings;
+        let catch_up = Arc::new(CatchUp::new(kept_entries, pinned_entries));
+        let machine = machine.waits_for(Arc::clone(&catch_up));
         let network = Network {
             group,
             raft_id: id.raft_id(),
@@ -192,7 +212,10 @@ impl Replica {
             contact,
             quiet_until,
             frozen: AtomicBool::new(false),
-            leading: Mutex::default(),
+            suspect: AtomicBool::new(false),
+            seen: Mutex::new(Seen { opened, ..Seen::default() }),
+            catch_up,
+            metrics: GroupMetrics::new(id.node, group),
         })
     }
 
@@ -201,6 +224,35 @@ impl Replica {
         if !self.frozen.swap(true, Ordering::Relaxed) {
             tracing::error!(group = %self.group, "the replicas of a metadata group differ and no majority agrees: the group is frozen");
         }
+    }
+
+    /// The rows here are not what was applied: to be replaced when the group's leader compares.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn metrics(&self) -> &GroupMetrics {
+        &self.metrics
+    }
+
+    /// From time to time: looks after members that are being brought up, and shows how the replica is.
+    pub(crate) fn tend(&self) {
+        let now = self.shared.env.clock.monotonic();
+        let progress = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.replication.as_ref().map(|members| Progress {
+                last: entries(metrics.last_log_index),
+                purged: entries(metrics.purged.map(|id| id.index)),
+                members: members.iter().map(|(id, matched)| (*id, matched.map(|id| id.index))).collect(),
+            })
+        };
+        self.catch_up.observe(now, progress.as_ref());
+        self.status();
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
@@ -335,8 +387,6 @@ impl Replica {
         };
         let committed = metrics.local_committed.map(|id| id.index);
         let last_applied = metrics.last_applied.map(|id| id.index);
-        // Indexes begin at 0: how many entries end with one.
-        let entries = |index: Option<u64>| index.map_or(0, |index| index + 1);
         let lag = match &metrics.replication {
             Some(members) => {
                 let slowest = members.values().map(|matched| entries(matched.map(|id| id.index))).min();
@@ -346,9 +396,8 @@ impl Replica {
         };
         let changing = members.get_joint_config().len() > 1
             || metrics.membership_config.log_id() != metrics.committed_membership_config.log_id();
-        GroupStatus {
+        let status = GroupStatus {
             role,
-            condition,
             leader: metrics.current_leader.map(|leader| replica(leader).node),
             term: metrics.current_term,
             last_log: metrics.last_log_index,
@@ -359,25 +408,30 @@ impl Replica {
             changing,
             purged: metrics.purged.map(|id| id.index),
             snapshot: metrics.snapshot.map(|id| id.index),
-            leading_ms: self.leading_ms(role, metrics.current_term),
             lag,
             ..GroupStatus::closed(self.group, self.id, condition)
-        }
+        };
+        self.metrics.complete(self.since(status))
     }
 
-    fn leading_ms(&self, role: Role, term: u64) -> Option<u64> {
-        let mut leading = self.leading.lock().unwrap_or_else(PoisonError::into_inner);
-        if role != Role::Leader {
-            *leading = None;
-            return None;
-        }
+    /// Fills in since when things are as they are.
+    fn since(&self, status: GroupStatus) -> GroupStatus {
         let now = self.shared.env.clock.monotonic();
-        let since = match *leading {
-            Some((known, since)) if known == term => since,
-            Some(_) | None => now,
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let follow = |known: Option<(u64, Duration)>, value: Option<u64>| {
+            value.map(|value| known.filter(|(known, _)| *known == value).unwrap_or((value, now)))
         };
-        *leading = Some((term, since));
-        u64::try_from(now.saturating_sub(since).as_millis()).ok()
+        seen.leading = follow(seen.leading, (status.role == Role::Leader).then_some(status.term));
+        seen.snapshot = follow(seen.snapshot, status.snapshot);
+        let age = |since: Option<(u64, Duration)>| {
+            since.and_then(|(_, since)| u64::try_from(now.saturating_sub(since).as_millis()).ok())
+        };
+        GroupStatus {
+            leading_ms: age(seen.leading),
+            snapshot_age_ms: age(seen.snapshot),
+            applied_entries: entries(status.last_applied).saturating_sub(seen.opened),
+            ..status
+        }
     }
 
     /// Leader only: whether a replica is a member; `None` if that is not known or being changed.
@@ -481,6 +535,11 @@ impl Replica {
         }
         self.log.close().await;
     }
+}
+
+/// Indexes begin at 0: how many entries end with one.
+fn entries(index: Option<u64>) -> u64 {
+    index.map_or(0, |index| index + 1)
 }
 
 /// A learner this close to the leader's log may vote.

@@ -16,6 +16,8 @@ pub struct RaftSettings {
     pub snapshot_entries: u64,
     /// Entries kept in the log behind a snapshot, for followers that are a little late. Default 5 000.
     pub kept_entries: u64,
+    /// Entries kept for a member that is sent a snapshot; proposals become slow beyond them. Default 200 000.
+    pub pinned_entries: u64,
     /// Entries purged at once; each purge flushes the tables first. Default 1 000.
     pub purge_entries: u64,
     /// Entries in one message to a follower; the log limits their bytes too. Default 1 024.
@@ -34,6 +36,7 @@ impl Default for RaftSettings {
             election_max: Duration::from_millis(1000),
             snapshot_entries: 20_000,
             kept_entries: 5_000,
+            pinned_entries: 200_000,
             purge_entries: 1_000,
             message_entries: 1_024,
             lease_drift: None,

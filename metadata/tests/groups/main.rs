@@ -7,6 +7,7 @@
 
 mod cluster;
 mod control;
+mod divergence;
 
 use ashlar_metadata::{
     MetadataApi, MetadataConfig, MetadataError,
