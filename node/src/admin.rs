@@ -4,6 +4,7 @@ use crate::{
     bucket_admin,
     explain::explain,
     forming::{Choices, FormError, GROUPS_DEFAULT},
+    group_admin,
     node::Shared,
     running::Running,
     status::status,
@@ -148,6 +149,13 @@ impl AdminServiceTrait for AdminService {
             access_key: key.id,
             secret_key: key.secret,
         }))
+    }
+
+    async fn groups(
+        &self,
+        _request: Request<wire::GroupsRequest>,
+    ) -> Result<Response<wire::GroupsReply>, Status> {
+        Ok(Response::new(group_admin::groups(self.running()?).await))
     }
 
     async fn bucket_stats(

@@ -7,6 +7,7 @@ mod bucket;
 mod cluster;
 mod dev;
 mod drive;
+mod group;
 mod object;
 mod server;
 mod status;
@@ -37,6 +38,9 @@ enum Command {
     Status(status::Status),
     /// Where an object's shards are, and how many losses it survives.
     Explain(object::Explain),
+    /// Metadata groups: who leads and votes, and how their replicas are.
+    #[command(subcommand)]
+    Group(group::Group),
     /// What buckets hold, and their quotas.
     #[command(subcommand)]
     Bucket(bucket::Bucket),
@@ -95,6 +99,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cluster(cluster) => cluster.run().await,
         Command::Status(status) => status.run().await,
         Command::Explain(explain) => explain.run().await,
+        Command::Group(group) => group.run().await,
         Command::Bucket(bucket) => bucket.run().await,
         Command::User(user) => user.run().await,
         Command::Drive(drive) => {

@@ -13,6 +13,7 @@ pub mod drives;
 pub mod entry;
 pub mod explain;
 pub mod forming;
+pub(crate) mod group_admin;
 pub mod health;
 pub mod housekeeping;
 pub mod identity;
