@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Folder of a crate, and the folders that its normal and build dependencies may come from.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("types", &[]),
     ("erasure", &[]),
     ("hashing", &["types", "runtime"]),
@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("node", LIBRARIES),
     ("bench", &["types"]),
     ("sim", SIMULATED),
+    ("sim/mutants", &["types", "hashing", "placement", "runtime", "proto", "rpc"]),
     ("cluster-tests", &["types", "bench"]),
 ];
 

@@ -11,6 +11,7 @@ pub mod kv;
 pub mod log;
 pub(crate) mod metrics;
 pub mod node;
+mod planted;
 pub mod query;
 pub(crate) mod raft;
 pub(crate) mod service;
@@ -21,3 +22,5 @@ pub use api::MetadataApi;
 pub use client::MetadataClient;
 pub use error::MetadataError;
 pub use node::{MetadataConfig, MetadataNode};
+#[cfg(mutants)]
+pub use planted::{Plant, plant};

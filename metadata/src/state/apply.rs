@@ -11,6 +11,7 @@ use crate::{
     command::{Command, Done, Entry, FEATURE_LEVEL, Outcome, PartitionCommand, Refusal, SystemCommand},
     encoding::{Row, encode_row},
     kv::{Batch, KeyRange, KvError, Table},
+    planted::{Plant, planted},
     tables::{
         self,
         record::{BucketRecord, CounterRecord, GroupRecord},
@@ -25,6 +26,9 @@ use std::ops::ControlFlow;
 const PRUNED_PER_ENTRY: usize = 4;
 /// And when the floor moves.
 const PRUNED_PER_EPOCH: usize = 1000;
+
+/// Of the bug that keeps only so many.
+const OUTCOMES_KEPT: usize = 32;
 
 /// Applies entries to an overlay.
 pub(super) struct Apply<'a> {
@@ -105,7 +109,7 @@ impl<'a> Apply<'a> {
     pub(super) fn entry(&mut self, entry: &Entry) -> Result<Outcome, StateError> {
         self.group.clock = self.group.clock.max(entry.stamp);
         if let Some(request) = entry.request {
-            if request.write_epoch < self.group.floor() {
+            if request.write_epoch < self.group.floor() && !planted(Plant::ExpiredCommandApplied) {
                 return Ok(Err(Refusal::Expired));
             }
             if let Some(outcome) = record(&self.tables, Table::Requests, &tables::request(request))? {
@@ -226,6 +230,14 @@ impl<'a> Apply<'a> {
     /// Forgets outcomes of epochs below the floor, a few at a time. A cursor says how far that is done, so that
     /// the usual entry reads nothing here.
     fn prune(&mut self, limit: usize) -> Result<(), StateError> {
+        if planted(Plant::OutcomesEvictedByCount) {
+            let rows = self.keys(Table::Requests, &KeyRange::all(), OUTCOMES_KEPT + 1)?;
+            if let [oldest, rest @ ..] = rows.as_slice()
+                && rest.len() == OUTCOMES_KEPT
+            {
+                self.tables.remove(Table::Requests, oldest.clone());
+            }
+        }
         let floor = self.group.floor();
         if self.group.requests_pruned < floor {
             let from = self.group.requests_pruned.0.to_be_bytes().to_vec();

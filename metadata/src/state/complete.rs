@@ -14,6 +14,7 @@ use crate::{
     command::{CompleteUpload, Done, Refusal},
     event::Creation,
     kv::Table,
+    planted::{Plant, planted},
     tables::{
         self,
         record::{CompletedRecord, ManifestRecord, ObjectRecord, PartRecord, Stored, UploadRecord},
@@ -83,7 +84,9 @@ impl Apply<'_> {
             upload: Some((*upload, count)),
             stored: Stored::Manifest,
         };
-        self.end_upload(&mut place, complete, parts);
+        if !planted(Plant::CompleteNotAtomic) {
+            self.end_upload(&mut place, complete, parts);
+        }
         let sequence = place.next_sequence();
         let content = ManifestRecord { manifest, parts: infos, ..ManifestRecord::default() };
         self.put_content(&place, sequence, &object, content, &inline.freeze());

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     command::{Done, Refusal},
     event::EventKind,
+    planted::{Plant, planted},
     tables::record::VersionRecord,
 };
 use ashlar_types::{
@@ -35,7 +36,9 @@ impl Apply<'_> {
             };
             match result {
                 Ok(deleted) => {
-                    self.put_counters(bucket, &place.counts);
+                    if !planted(Plant::CountersOutsideApply) {
+                        self.put_counters(bucket, &place.counts);
+                    }
                     results.push(Ok(deleted));
                 }
                 Err(Halt::Refused(refusal)) => results.push(Err(refusal)),

@@ -19,6 +19,7 @@ use crate::{
     command::{Done, FencePg, Refusal},
     encoding::Extensions,
     kv::Table,
+    planted::{Plant, planted},
     tables::{
         self,
         record::{FenceRecord, Superseded},
@@ -108,6 +109,9 @@ impl Apply<'_> {
     }
 
     fn fence(&self, pg: PgId) -> Result<Option<FenceRecord>, StateError> {
+        if planted(Plant::FenceIgnored) {
+            return Ok(None);
+        }
         self.record(Table::Fences, &tables::pg(pg))
     }
 }

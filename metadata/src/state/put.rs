@@ -10,6 +10,7 @@ use crate::{
     encoding::Extensions,
     event::{Creation, EventKind, EventRecording},
     kv::Table,
+    planted::{Plant, planted},
     query::Counters,
     tables::{
         self,
@@ -375,6 +376,7 @@ impl Apply<'_> {
     ) -> Applied<()> {
         match condition.evaluate(current.and_then(etag)) {
             ConditionOutcome::Holds => Ok(()),
+            _ if planted(Plant::ConditionOutsideLog) => Ok(()),
             ConditionOutcome::Fails => Err(Refusal::PreconditionFailed.into()),
             ConditionOutcome::Absent => {
                 let marker = self.newest_noncurrent(place.bucket, place.key)?;

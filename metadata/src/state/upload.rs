@@ -9,6 +9,7 @@ use crate::{
     command::{CreateUpload, Done, PutPart, Refusal},
     encoding::Extensions,
     kv::{KeyRange, Table},
+    planted::{Plant, planted},
     tables::{
         self,
         record::{PartRecord, UploadRecord},
@@ -85,6 +86,9 @@ impl Apply<'_> {
         };
         self.put(Table::Parts, row, &record);
         self.name_content(&place, owner, &fenced);
+        if planted(Plant::GarbageIgnoresUpload) {
+            self.garbage.extend(part.content.manifest.blobs().cloned());
+        }
         self.put_counters(place.bucket, &place.counts);
         Ok(Done::Part(record.info(part.part_number)))
     }

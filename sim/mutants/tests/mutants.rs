@@ -1,0 +1,12 @@
+//! Bugs planted in the metadata plane, each of which an oracle has to catch.
+//!
+//! The metadata plane is compiled a second time for this, with a switch for each bug (`metadata/src/planted.rs`).
+
+extern crate ashlar_metadata_mutants as ashlar_metadata;
+
+#[cfg(test)]
+mod mutants {
+    mod oracles;
+    mod state;
+    mod table;
+}
