@@ -5,6 +5,7 @@
 //! and garbage at once; a request that comes after its time; a row that changed by itself.
 
 mod calls;
+mod fence;
 mod group;
 
 use self::{calls::Client, group::Replica};
@@ -37,6 +38,7 @@ pub(super) fn run(seed: u64) -> Judged {
     same_entries_same_rows(&mut client)?;
     client.group.changed_row_is_found()?;
     client.late_request_is_refused()?;
+    fence::old_intervals_do_not_count()?;
     Ok(CALLS)
 }
 

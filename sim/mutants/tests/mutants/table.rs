@@ -3,7 +3,7 @@
 use super::oracles::{self, Oracle};
 use ashlar_metadata::{Plant, plant};
 
-const PLANTS: [Plant; 8] = [
+const PLANTS: [Plant; 9] = [
     Plant::CompleteNotAtomic,
     Plant::ConditionOutsideLog,
     Plant::SnapshotWithoutTable,
@@ -11,6 +11,7 @@ const PLANTS: [Plant; 8] = [
     Plant::OutcomesEvictedByCount,
     Plant::ExpiredCommandApplied,
     Plant::CountersOutsideApply,
+    Plant::FenceIgnored,
     Plant::DigestMismatchIgnored,
 ];
 

@@ -16,12 +16,10 @@ use ashlar_sim::check::{
     recorder::Recorder,
 };
 use ashlar_types::{
-    Blob, BlobId, BucketId, BucketName, Chunk, CompletedPart, Content, DriveId, ETag, EtagCondition,
-    ExtentSource, Interval, ListEntry, ListQuery, Manifest, ManifestEntry, ObjectKey, ObjectMetadata, PgId,
-    ProfileId, Timestamp, UploadId, UploadQuery, VersionQuery, VersionUid, Versioning, WriteCondition,
-    WriteEpoch,
-    limits::PART_MIN_LEN,
-    service::{BucketInfo, DeleteKey},
+    Blob, BlobId, BucketId, Chunk, CompletedPart, Content, DriveId, ETag, EtagCondition, ExtentSource,
+    Interval, ListEntry, ListQuery, Manifest, ManifestEntry, ObjectKey, ObjectMetadata, PgId, ProfileId,
+    UploadId, UploadQuery, VersionQuery, VersionUid, WriteCondition, WriteEpoch, limits::PART_MIN_LEN,
+    service::DeleteKey,
 };
 use bytes::Bytes;
 use std::{
@@ -85,21 +83,7 @@ impl Client {
     pub(super) fn new(seed: u64) -> Self {
         let recorder = Recorder::new();
         recorder.versioned(name(VERSIONED));
-        let mut group = Group::new();
-        for bucket in BUCKETS {
-            let info = BucketInfo {
-                id: bucket,
-                name: BucketName::parse(name(bucket)).unwrap(),
-                owner: "me".to_owned(),
-                created: Timestamp(1),
-                location: String::new(),
-                group: GROUP,
-            };
-            group.run(Command::Partition(PartitionCommand::CreateBucket { bucket: info })).unwrap();
-        }
-        let versioning =
-            PartitionCommand::SetVersioning { bucket: VERSIONED, versioning: Versioning::Enabled };
-        group.run(Command::Partition(versioning)).unwrap();
+        let group = Group::with_buckets();
         Self {
             group,
             dice: Dice::new(seed),
@@ -222,22 +206,13 @@ impl Client {
         value: u64,
         condition: WriteCondition,
     ) -> PartitionCommand {
-        let content = if value % 2 == 0 { inline(value) } else { of_blob(value, 1 << 20) };
-        let etag = ETag::from_md5(u128::from(value).to_be_bytes());
-        self.bodies.insert(etag.as_str().to_owned(), Body::One(Value(value)));
-        PartitionCommand::PutVersion(Box::new(PutVersion {
-            bucket,
-            key: object_key(key),
-            uid: VersionUid(u128::from(value)),
-            salt: u128::from(value),
-            condition,
-            metadata: ObjectMetadata::default(),
-            size: content.manifest.len(),
-            etag,
-            crc64: value,
-            checksum: None,
-            content,
-        }))
+        let content = if value.is_multiple_of(2) { inline(value) } else { of_blob(value, 1 << 20) };
+        let mut command = put_of(bucket, key, value, content);
+        if let PartitionCommand::PutVersion(put) = &mut command {
+            put.condition = condition;
+            self.bodies.insert(put.etag.as_str().to_owned(), Body::One(Value(value)));
+        }
+        command
     }
 
     fn put(&mut self, bucket: BucketId, key: &str) {
@@ -621,11 +596,11 @@ fn inline(value: u64) -> Content {
 }
 
 fn of_blob(value: u64, len: u64) -> Content {
-    let chunk = Chunk {
-        pg: PgId(1),
-        interval: Interval(1),
-        slots: (1..=3).map(|drive| Some(DriveId(drive))).collect(),
-    };
+    blob_content(value, len, Interval(1), (1..=3).map(|drive| Some(DriveId(drive))).collect())
+}
+
+/// One blob of one chunk.
+pub(super) fn blob_content(value: u64, len: u64, interval: Interval, slots: Vec<Option<DriveId>>) -> Content {
     let blob = Blob {
         id: BlobId(u128::from(value)),
         len,
@@ -633,9 +608,26 @@ fn of_blob(value: u64, len: u64) -> Content {
         profile: ProfileId(0),
         group: GROUP,
         write_epoch: WriteEpoch(0),
-        chunks: vec![chunk],
+        chunks: vec![Chunk { pg: PgId(1), interval, slots }],
     };
     let entry =
         ManifestEntry { part_number: 0, len, crc64: value, source: ExtentSource::Blob { blob, offset: 0 } };
     Content { manifest: Manifest { entries: vec![entry] }, inline: Bytes::new() }
+}
+
+/// Without a condition.
+pub(super) fn put_of(bucket: BucketId, key: &str, value: u64, content: Content) -> PartitionCommand {
+    PartitionCommand::PutVersion(Box::new(PutVersion {
+        bucket,
+        key: object_key(key),
+        uid: VersionUid(u128::from(value)),
+        salt: u128::from(value),
+        condition: WriteCondition::default(),
+        metadata: ObjectMetadata::default(),
+        size: content.manifest.len(),
+        etag: ETag::from_md5(u128::from(value).to_be_bytes()),
+        crc64: value,
+        checksum: None,
+        content,
+    }))
 }

@@ -1,14 +1,14 @@
 //! State machines in memory, and the entries they were given.
 
-use super::calls::Dice;
+use super::calls::{BUCKETS, Dice, VERSIONED, name};
 use ashlar_metadata::{
-    command::{Command, Entry, Outcome, Refusal},
+    command::{Command, Entry, Outcome, PartitionCommand, Refusal},
     kv::{Batch, Direction, KeyRange, Kv, KvRead, MemKv, Table},
     query::{Answer, Query},
     state::{RescanStep, StateMachine},
 };
 use ashlar_sim::check::replicas::Rows;
-use ashlar_types::{GroupId, RequestId, SessionId, Timestamp};
+use ashlar_types::{BucketName, GroupId, RequestId, SessionId, Timestamp, Versioning, service::BucketInfo};
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 pub(super) const GROUP: GroupId = GroupId(1);
@@ -96,14 +96,29 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn with_buckets() -> Self {
+        let mut group = Self {
             replica: Replica::empty(),
             entries: Vec::new(),
             outcomes: Vec::new(),
             snapshot: None,
             next_request: 1,
+        };
+        for bucket in BUCKETS {
+            let info = BucketInfo {
+                id: bucket,
+                name: BucketName::parse(name(bucket)).unwrap(),
+                owner: "me".to_owned(),
+                created: Timestamp(1),
+                location: String::new(),
+                group: GROUP,
+            };
+            group.run(Command::Partition(PartitionCommand::CreateBucket { bucket: info })).unwrap();
         }
+        let versioning =
+            PartitionCommand::SetVersioning { bucket: VERSIONED, versioning: Versioning::Enabled };
+        group.run(Command::Partition(versioning)).unwrap();
+        group
     }
 
     pub(super) fn request(&mut self) -> RequestId {
