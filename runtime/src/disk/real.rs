@@ -11,7 +11,7 @@ use std::{
     io::{self, IoSlice},
     os::{
         fd::AsRawFd,
-        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     },
     path::Path,
 };
@@ -36,13 +36,17 @@ struct RealFile {
     caching: Caching,
 }
 
+/// Data, metadata and keys are for the user that the process runs as, and for nobody else.
+const FILE_MODE: u32 = 0o600;
+const DIR_MODE: u32 = 0o700;
+
 fn options(mode: OpenMode) -> OpenOptions {
     let mut options = OpenOptions::new();
     match mode {
         OpenMode::Read => options.read(true),
         OpenMode::ReadWrite => options.read(true).write(true),
-        OpenMode::Create => options.read(true).write(true).create(true).truncate(false),
-        OpenMode::CreateNew => options.read(true).write(true).create_new(true),
+        OpenMode::Create => options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE),
+        OpenMode::CreateNew => options.read(true).write(true).create_new(true).mode(FILE_MODE),
     };
     options
 }
@@ -87,7 +91,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        std::fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
     }
 
     fn list_dir(&self, path: &Path) -> io::Result<Vec<String>> {
