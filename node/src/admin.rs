@@ -43,6 +43,8 @@ fn failed(error: &FormError) -> Status {
         | FormError::NoDrives
         | FormError::MapChanged
         | FormError::Refused { .. }
+        | FormError::BadToken
+        | FormError::Tls(_)
         | FormError::Capacity(_)
         | FormError::Start(_)
         | FormError::Identity(_) => Status::failed_precondition(text),
@@ -50,7 +52,7 @@ fn failed(error: &FormError) -> Status {
 }
 
 /// The error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

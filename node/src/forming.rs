@@ -2,13 +2,14 @@
 
 use crate::{
     capacity::{CapacityError, capacities},
-    credentials::{access_key, join_token, root_user, token_hash},
+    credentials::{JoinToken, access_key, root_user, token_hash},
     entry::Entry,
     identity::{Identity, IdentityDrive, IdentityError},
     node::Shared,
     running::Running,
     shard_wire,
     start::StartError,
+    tls::{Authority, Certificates, Issued, NodeKey, TlsError},
 };
 use ashlar_datapath::{object_error, propose_error, query_error};
 use ashlar_metadata::{
@@ -18,12 +19,12 @@ use ashlar_metadata::{
 };
 use ashlar_placement::{ClusterMap, Drive, DriveState, Group, Node, NodeState, Phase};
 use ashlar_proto::node::{self as wire, join_service_client::JoinServiceClient};
-use ashlar_rpc::{Class, Peers};
+use ashlar_rpc::{Class, ConnectError, Fingerprint, Peers, RpcIdentity};
 use ashlar_runtime::{ClockExt, RngExt};
 use ashlar_storage::{DriveIdentity, DriveStore, FormatOptions};
 use ashlar_types::{
     ClusterId, DriveId, DriveUuid, FailureDomain, GroupId, Incarnation, MapEpoch, NodeId, ObjectError,
-    Profile, ProfileId, ReplicaId, service::AccessKey, service::User,
+    Profile, ProfileId, ReplicaId, Timestamp, service::AccessKey, service::User,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -53,6 +54,12 @@ pub enum FormError {
     NoDrives,
     #[error("the cluster map was changed meanwhile; run the command again")]
     MapChanged,
+    #[error(
+        "this is not a join token, or not a whole one: copy it again, or make another with `ashlar cluster token`"
+    )]
+    BadToken,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the node at {peer} did not take this node in: {reason}")]
     Refused { peer: String, reason: String },
     #[error(transparent)]
@@ -125,6 +132,7 @@ impl Shared {
             identity.drives.push(IdentityDrive { uuid: drive.uuid, id });
         }
         self.format(cluster, &drives)?;
+        Certificates::first(&self.env, cluster, node)?.store(&*self.env.disk, &self.config.data_dir)?;
         Entry::Form(Box::new(map)).store(&identity, &*self.env.disk, &self.config.data_dir)?;
         let running = self.run(identity).await?;
 
@@ -141,11 +149,15 @@ impl Shared {
             return Err(FormError::AlreadyFormed(running.identity.cluster));
         }
         let refused = |reason: String| FormError::Refused { peer: peer.to_owned(), reason };
+        let token = JoinToken::parse(token).ok_or(FormError::BadToken)?;
+        let key = NodeKey::generate(&*self.env.rng)?;
         let drives = self.new_drives()?;
-        let peers = Peers::new(self.env.clone(), self.rpc_identity.clone());
+        // Takes no peer but those of the cluster that made the token.
+        let joining = RpcIdentity::joining(&self.env, token.authority);
+        let peers = Peers::new(self.env.clone(), joining);
         let mut client = JoinServiceClient::new(peers.service(peer, Class::Small));
         let request = wire::JoinRequest {
-            token: token.to_owned(),
+            token: token.secret.clone(),
             rpc: self.advertised_rpc(),
             s3: self.advertised_s3(),
             rack: self.config.labels.rack.clone(),
@@ -157,15 +169,34 @@ impl Shared {
                     capacity_bytes: drive.capacity_bytes,
                 })
                 .collect(),
+            public_key: key.public().to_vec().into(),
         };
-        let reply = match self.env.clock.timeout(STEP_DEADLINE, client.join(request)).await {
+        let reply = match self
+            .env
+            .clock
+            .timeout(STEP_DEADLINE, client.join(ashlar_rpc::request(request, STEP_DEADLINE)))
+            .await
+        {
             Ok(Ok(reply)) => reply.into_inner(),
-            Ok(Err(status)) => return Err(refused(status.message().to_owned())),
+            Ok(Err(status)) => return Err(refused(told(&status))),
             Err(elapsed) => return Err(refused(elapsed.to_string())),
         };
         let malformed = || refused("its answer is malformed; are both the same version?".to_owned());
         let cluster: [u8; 16] = reply.cluster[..].try_into().map_err(|_| malformed())?;
         let cluster = ClusterId(u128::from_be_bytes(cluster));
+        if Fingerprint::of(&reply.authority) != token.authority {
+            return Err(malformed());
+        }
+        let seed: [u8; 32] = reply.authority_key[..].try_into().map_err(|_| malformed())?;
+        let certificates = Certificates {
+            authority: Authority::restore(cluster, NodeKey::from_seed(seed)?, reply.authority.to_vec()),
+            key,
+            issued: Issued {
+                certificate: reply.certificate.to_vec(),
+                at: Timestamp(reply.issued_ms),
+                expires: Timestamp(reply.expires_ms),
+            },
+        };
         let map: ClusterMap = shard_wire::decode(&reply.map).map_err(|_| malformed())?;
         let numbers = reply
             .drives
@@ -184,6 +215,7 @@ impl Shared {
                 .collect::<Result<_, FormError>>()?,
         };
         self.format(cluster, &drives)?;
+        certificates.store(&*self.env.disk, &self.config.data_dir)?;
         Entry::Joined(Box::new(map)).store(&identity, &*self.env.disk, &self.config.data_dir)?;
         let running = self.run(identity).await?;
         tracing::info!(%cluster, node = reply.node, "joined");
@@ -225,10 +257,11 @@ impl Running {
 
     /// A one-time token for the next node.
     pub async fn new_token(&self) -> Result<String, FormError> {
-        let token = join_token(&*self.env.rng);
+        let authority = self.renewal.current().authority.fingerprint();
+        let token = JoinToken::make(&*self.env.rng, authority);
         let expires = self.env.clock.wall().plus(TOKEN_LIFETIME);
-        self.system(SystemCommand::PutJoinToken { token_hash: token_hash(&token), expires }).await?;
-        Ok(token)
+        self.system(SystemCommand::PutJoinToken { token_hash: token_hash(&token.secret), expires }).await?;
+        Ok(token.to_string())
     }
 
     pub async fn create_user(&self, user: User, access: &str, secret: &str) -> Result<AccessKey, FormError> {
@@ -255,6 +288,18 @@ impl Running {
         tracing::info!(profile = %settled.profile, groups = settled.groups, "cluster bootstrapped");
         Ok(settled)
     }
+}
+
+/// Why a call failed: what the peer said, or why there is no connection to it.
+fn told(status: &tonic::Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(connect) = error.downcast_ref::<ConnectError>() {
+            return connect.to_string();
+        }
+        cause = error.source();
+    }
+    status.message().to_owned()
 }
 
 /// Pure: the map of a cluster that is ready, from one that is forming.

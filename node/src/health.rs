@@ -151,7 +151,11 @@ impl Health {
 
     async fn ping(&self, env: &Env, peers: &Peers, node: NodeId, address: String) {
         let mut client = NodeServiceClient::new(peers.service(&address, Class::Small));
-        match env.clock.timeout(PING_TIMEOUT, client.ping(PingRequest {})).await {
+        match env
+            .clock
+            .timeout(PING_TIMEOUT, client.ping(ashlar_rpc::request(PingRequest {}, PING_TIMEOUT)))
+            .await
+        {
             Ok(Ok(reply)) => {
                 let reply = reply.into_inner();
                 // Another process may have taken over the address.

@@ -1,6 +1,12 @@
 //! Joining: a node without an identity asks a member to be taken in, with a one-time token.
 
-use crate::{config::check_advertised, credentials::token_hash, shard_wire};
+use crate::{
+    admin::with_causes,
+    config::check_advertised,
+    credentials::token_hash,
+    shard_wire,
+    tls::{LIFE, Renewal},
+};
 use ashlar_metadata::{
     MetadataApi,
     command::{Command, Done, JoinDrive, JoinNode, Refusal, SystemCommand},
@@ -10,6 +16,7 @@ use ashlar_proto::node::{
     JoinReply, JoinRequest, JoinedDrive,
     join_service_server::{JoinService as JoinServiceTrait, JoinServiceServer},
 };
+use ashlar_runtime::Env;
 use ashlar_types::{ClusterId, DriveUuid, GroupId};
 use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status};
@@ -20,14 +27,18 @@ const DRIVES_MAX: usize = 256;
 
 struct JoinService {
     metadata: Arc<dyn MetadataApi>,
+    env: Env,
     cluster: ClusterId,
+    renewal: Arc<Renewal>,
 }
 
 pub fn service(
     metadata: Arc<dyn MetadataApi>,
+    env: Env,
     cluster: ClusterId,
+    renewal: Arc<Renewal>,
 ) -> JoinServiceServer<impl JoinServiceTrait> {
-    JoinServiceServer::new(JoinService { metadata, cluster })
+    JoinServiceServer::new(JoinService { metadata, env, cluster, renewal })
 }
 
 pub fn uuid(bytes: &[u8]) -> Result<DriveUuid, Status> {
@@ -42,6 +53,9 @@ impl JoinServiceTrait for JoinService {
         if request.drives.len() > DRIVES_MAX {
             return Err(Status::invalid_argument("too many drives"));
         }
+        let public_key: [u8; 32] = request.public_key[..]
+            .try_into()
+            .map_err(|_| Status::invalid_argument("a public key has 32 bytes"))?;
         check_advertised(&request.rpc).map_err(Status::invalid_argument)?;
         let drives = request
             .drives
@@ -67,11 +81,20 @@ impl JoinServiceTrait for JoinService {
                 let drives = drives
                     .iter()
                     .map(|(uuid, id)| JoinedDrive { uuid: uuid.0.to_be_bytes().to_vec().into(), id: id.0 });
+                let authority = &self.renewal.current().authority;
+                let issued = authority
+                    .issue(node, &public_key, self.env.clock.wall(), LIFE)
+                    .map_err(|error| Status::internal(with_causes(&error)))?;
                 Ok(Response::new(JoinReply {
                     cluster: self.cluster.0.to_be_bytes().to_vec().into(),
                     node: node.0,
                     drives: drives.collect(),
                     map: shard_wire::encode(&*map),
+                    authority: authority.certificate().to_vec().into(),
+                    authority_key: authority.key().seed().to_vec().into(),
+                    certificate: issued.certificate.into(),
+                    issued_ms: issued.at.0,
+                    expires_ms: issued.expires.0,
                 }))
             }
             Err(Refusal::BadToken) => Err(Status::permission_denied(

@@ -29,3 +29,4 @@ pub mod shard_service;
 pub mod shard_wire;
 pub mod start;
 pub mod status;
+pub mod tls;

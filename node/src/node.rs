@@ -8,8 +8,9 @@ use crate::{
     budgets::Budgets,
     config::Config,
     identity::Identity,
-    running::{Running, recognise, until},
+    running::{Running, Secured, recognise, until},
     start::StartError,
+    tls::Renewal,
 };
 use ashlar_rpc::RpcIdentity;
 use ashlar_runtime::{Env, Listener, TaskSet};
@@ -89,7 +90,8 @@ impl Node {
         // Looked at before anything is made, and again under the lock.
         check(&config, &env)?;
         let s3 = listen(&env, config.s3_listen, "S3", "s3_listen").await?;
-        let rpc = ashlar_rpc::bind(&env, &config.rpc_listen.to_string())
+        let rpc_identity = RpcIdentity::secured(&env);
+        let rpc = ashlar_rpc::bind_for(&env, &config.rpc_listen.to_string(), &rpc_identity)
             .await
             .map_err(|source| StartError::Rpc { source })?;
         let metrics = match config.metrics_listen {
@@ -117,7 +119,6 @@ impl Node {
             metrics: metrics.as_deref().map(bound).transpose()?,
         };
         let running = Arc::new(OnceLock::new());
-        let rpc_identity = RpcIdentity::unformed();
         let shared = Arc::new(Shared {
             config,
             env: env.clone(),
@@ -204,11 +205,13 @@ impl Shared {
         };
         // An identity once taken is never another: `run` is called once.
         let _ = self.rpc_identity.set(identity.cluster, identity.node);
+        let (data_dir, rpc_identity) = (&self.config.data_dir, &self.rpc_identity);
+        let renewal = Renewal::begin(&self.env, data_dir, rpc_identity, identity.cluster, identity.node)?;
         let running = Running::start(
             &self.config,
             &self.env,
             &self.budgets,
-            self.rpc_identity.clone(),
+            Secured { identity: self.rpc_identity.clone(), renewal: Arc::new(renewal) },
             identity,
             listener,
         )

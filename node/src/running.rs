@@ -13,6 +13,7 @@ use crate::{
     shard_client::ShardClient,
     shard_service::ShardService,
     start::StartError,
+    tls::Renewal,
 };
 use ashlar_datapath::{ObjectStore, Settings};
 use ashlar_metadata::{MetadataApi, MetadataClient, MetadataConfig, MetadataNode, query::Query};
@@ -20,7 +21,7 @@ use ashlar_placement::{ClusterMap, Phase};
 use ashlar_proto::{
     node::node_service_server::NodeServiceServer, shard::shard_service_server::ShardServiceServer,
 };
-use ashlar_rpc::{Peers, Routes, RpcIdentity};
+use ashlar_rpc::{MapEpochs, Peers, Routes, RpcIdentity};
 use ashlar_runtime::{Env, Listener, TaskSet};
 use ashlar_storage::{DriveIdentity, DriveOptions, DriveStore};
 use ashlar_types::{DriveId, GroupId, MapEpoch};
@@ -48,8 +49,15 @@ pub struct Running {
     pub store: ObjectStore,
     pub buckets: Buckets,
     pub peers: Peers,
+    pub renewal: Arc<Renewal>,
     stop: watch::Sender<bool>,
     tasks: TaskSet,
+}
+
+/// Who this node is to others, and how it goes on proving it.
+pub struct Secured {
+    pub identity: RpcIdentity,
+    pub renewal: Arc<Renewal>,
 }
 
 impl Running {
@@ -58,16 +66,19 @@ impl Running {
         config: &Config,
         env: &Env,
         budgets: &Budgets,
-        rpc_identity: RpcIdentity,
+        secured: Secured,
         identity: Identity,
         rpc: Box<dyn Listener>,
     ) -> Result<Arc<Self>, StartError> {
         let drives = open_drives(config, env, &identity).await?;
+        let Secured { identity: rpc_identity, renewal } = secured;
         let peers = Peers::new(env.clone(), rpc_identity.clone());
         let metadata_config =
             MetadataConfig::new(config.data_dir.join("metadata")).with_tables(budgets.tables.clone());
         let metadata_node = MetadataNode::start(metadata_config, env.clone(), peers.clone()).await?;
         let map = metadata_node.watch_map();
+        let epochs = MapEpochs::of(map.clone(), |map| map.epoch);
+        peers.map_epoch(epochs.clone());
         let health = Health::new(identity.node);
         drives.report(&health);
 
@@ -91,8 +102,15 @@ impl Running {
                     .max_decoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES)
                     .max_encoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES),
             )
+            // Shards are placed by the map; all else here brings it or does not look at it.
+            .map_epoch(&epochs)
             .add(NodeServiceServer::new(node_service))
-            .add_open(crate::join::service(Arc::clone(&api), identity.cluster))
+            .add_open(crate::join::service(
+                Arc::clone(&api),
+                env.clone(),
+                identity.cluster,
+                Arc::clone(&renewal),
+            ))
             .merge(metadata_node.routes());
 
         let (stop, stopped) = watch::channel(false);
@@ -134,10 +152,12 @@ impl Running {
             store,
             buckets,
             peers: peers.clone(),
+            renewal: Arc::clone(&renewal),
             stop,
             tasks,
         });
         running.tasks.push(env.tasks.spawn("health", health.watch(env.clone(), peers, map)));
+        running.tasks.push(env.tasks.spawn("certificate", renewal.run()));
         housekeeping::start(&running, &running.tasks);
         Ok(running)
     }

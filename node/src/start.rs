@@ -11,6 +11,8 @@ pub enum StartError {
     DataDirLocked { path: PathBuf },
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     #[error("cannot listen on {address} for {role}; free the port or change `{key}`")]
     Listen { role: &'static str, key: &'static str, address: String, source: std::io::Error },
     #[error("cannot listen for other nodes; change `rpc_listen`")]

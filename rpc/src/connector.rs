@@ -39,9 +39,10 @@ pub enum ConnectError {
     #[error("no connection to {0} in time")]
     Timeout(String),
     /// The peer is not one of this cluster, or does not take this node for one.
-    #[error("no secured connection to {address}")]
+    #[error("no secured connection to {address}: {reason}")]
     Unsecured {
         address: String,
+        reason: String,
         #[source]
         source: io::Error,
     },
@@ -67,11 +68,12 @@ impl Connector {
         match self.env.clock.timeout(HANDSHAKE_TIMEOUT, securing).await {
             Ok(Ok(connection)) => Ok(TokioIo::new(connection)),
             Ok(Err(source)) => {
+                let reason = reason(&source);
                 // Anything else is a broken connection, which passes.
                 if source.kind() == io::ErrorKind::InvalidData {
-                    self.refusals.refused_peer(&address, &reason(&source));
+                    self.refusals.refused_peer(&address, &reason);
                 }
-                Err(ConnectError::Unsecured { address, source })
+                Err(ConnectError::Unsecured { address, reason, source })
             }
             Err(_) => Err(ConnectError::Timeout(address)),
         }
