@@ -1,45 +1,70 @@
-//! The Raft log of one replica: entries, vote and commit point in one append-only file.
+//! The Raft log of a node: one write-ahead log that all its replicas share.
 //!
-//! Owns the file `log` of a replica's directory and the thread that writes it. Does not know what entries mean.
-//! The bytes are described in `record`.
+//! Owns the directory `log` of a node's metadata and the thread that writes it. Does not know what entries mean. The
+//! bytes are in `docs/formats/raft-log.md` and `format`.
 //!
-//! Everything goes through one queue, votes included: the writer takes the whole queue, writes it with one call,
-//! flushes once and answers in order. The flush under way is the batching window; there is no timer.
+//! ```text
+//! append, vote, ..  ->  queue (`state`)  ->  batch (`batch`)  ->  one write, one flush (`commit`)  ->  answers in order
+//!                                              segments are used one after the other, and again (`space`, `maker`)
+//! ```
+//!
+//! The commit thread takes the whole queue, of all replicas, each time: the flush under way is the batching window and
+//! there is no timer. Whatever a replica does, votes included, goes through that queue, so what is on disk is always what
+//! the log looked like at one moment.
 //! Invariants:
-//!  - what was answered is durable;
+//!  - what was answered is durable; answers come in the order of the calls;
 //!  - entries are readable as soon as `append` returns, from memory until they are flushed;
-//!  - indexes are consecutive from the first kept entry on;
-//!  - nothing is purged before the state machine has made it durable (`before_purge`);
-//!  - after a failed write or flush every call fails: what the file holds is then unknown.
+//!  - the indexes of a replica are consecutive from its first kept entry on;
+//!  - nothing is purged before the state machine has made it durable (`BeforePurge`), and no segment is used again before
+//!    a flushed batch says that it is not needed;
+//!  - a record that was flushed and is unreadable condemns its replica for good; a batch that nobody was told of may go;
+//!  - after a failed write or flush every call fails: what the files hold is then unknown.
 
-mod cache;
-mod reader;
-mod record;
+mod batch;
+mod commit;
+mod format;
+mod maker;
+mod node_log;
 mod recovery;
-mod rewrite;
+mod replica;
+mod segment;
+mod slots;
+mod space;
 mod state;
+mod stats;
 mod store;
-mod writer;
+mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use store::{LogOptions, LogStore};
-pub use writer::BeforePurge;
+pub use node_log::{LogCondition, LogOptions, LoggedReplica, NodeLog};
+pub use stats::{LogStats, ReplicaLogStats};
+pub use store::{BeforePurge, LogStore};
 
+/// What records are made of, for those who test and measure the log.
+pub mod raft {
+    pub use crate::raft::types::{LeaderTerm, LogId, RaftEntry, RaftTypes, Vote};
+}
+
+use ashlar_types::GroupId;
 use std::{io, path::PathBuf};
 
-/// The log of a replica cannot be used.
+/// The log, or a replica's part of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Records that had been flushed are unreadable. The replica must not vote or answer again: it is removed and
+    /// Records of this replica that had been flushed are unreadable. It must not vote or answer again: it is removed and
     /// comes back under a new incarnation.
-    #[error("log damaged: {path} has no valid record at byte {offset} but valid ones after it")]
-    Damaged { path: PathBuf, offset: u64 },
-    #[error("log damaged: {path} holds a record at byte {offset} that does not follow from those before it")]
-    Inconsistent { path: PathBuf, offset: u64 },
-    #[error("{path} is not a log of this format")]
-    NotALog { path: PathBuf },
+    #[error("log damaged: records of group {group}, replica {raft_id:x}, are unreadable")]
+    Damaged { group: GroupId, raft_id: u64 },
+    #[error("the log of group {group}, replica {raft_id:x}, is open already")]
+    InUse { group: GroupId, raft_id: u64 },
+    /// Written by a newer release.
+    #[error("{path} has format version {found}, which is not known here")]
+    Version { path: PathBuf, found: u32 },
+    /// The log failed before, or is closed.
+    #[error("{0}")]
+    Stopped(&'static str),
     #[error("log file {path}")]
     Io {
         path: PathBuf,

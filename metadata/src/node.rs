@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! <dir>/lock                     held while the node runs
-//! <dir>/group-<id>/replica.id    which incarnation this is; written before anything else of the replica
-//! <dir>/group-<id>/log, kv/      the replica itself
+//! <dir>/log/                     the Raft log of all replicas; a replica begins there
+//! <dir>/group-<id>/replica.id    which incarnation this is; written before any table
+//! <dir>/group-<id>/kv/           the tables
 //! <dir>/group-<id>/reinstall     its tables are not to be used: see `reinstall`
 //! <dir>/group-<id>/frozen        nothing is to be answered from it
 //! <dir>/old-group-<id>-<n>       the last incarnation of a replica that ended here
@@ -28,7 +29,7 @@ use crate::{
     calls,
     command::{Command, Done, SystemCommand},
     kv::{FjallMemory, FjallOptions, Kv, KvError},
-    log::{LogError, LogOptions},
+    log::{LogError, LogOptions, NodeLog},
     raft::{
         network::AddressBook,
         replica::{Refused, Replica, Shared},
@@ -125,6 +126,8 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("the Raft log of this node")]
+    Log(#[from] LogError),
     #[error("metadata directory {0} is in use by another process")]
     InUse(PathBuf),
     /// Without group 0, and without a map that was kept, the node knows nobody. Other replicas that fail are left out
@@ -201,6 +204,11 @@ impl MetadataNode {
             });
             opening.await.map_err(io::Error::other).and_then(|opened| opened).map_err(failed)?
         };
+        let log = {
+            let (env, dir, options) = (env.clone(), config.dir.join("log"), config.log);
+            let opening = apply_pool.run(move || NodeLog::open(&env, &dir, options));
+            opening.await.map_err(|closed| failed(io::Error::other(closed)))??
+        };
         let (map, known) = watch::channel(Arc::new(no_cluster()));
         let publish = map.clone();
         let shared = Shared {
@@ -210,7 +218,7 @@ impl MetadataNode {
             apply_pool,
             query_pool,
             settings: config.raft.clone(),
-            log: config.log,
+            log,
             open_kv: Arc::clone(&config.open_kv),
             on_change: Arc::new(move |state: &StateMachine| {
                 if let Some(map) = state.map() {
@@ -232,7 +240,10 @@ impl MetadataNode {
             followers: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
-        node.open_found(found).await?;
+        if let Err(error) = node.open_found(found).await {
+            node.stop(Stop::AsACrash).await;
+            return Err(error);
+        }
         let follow = env.tasks.spawn("metadata-reconcile", reconcile::run(Arc::downgrade(&node)));
         let control = env.tasks.spawn("metadata-control", controller::run(Arc::downgrade(&node)));
         let clocks = env.tasks.spawn("metadata-clocks", clocks::run(Arc::downgrade(&node)));
@@ -286,7 +297,12 @@ impl MetadataNode {
         reading.await.map_err(io::Error::other)?
     }
 
+    /// The log knows every replica that has begun. One that it does not know has lost what it promised.
     async fn open(&self, group: GroupId, id: ReplicaId) -> Result<(), ReplicaError> {
+        let known = self.shared.log.replicas();
+        if !known.iter().any(|known| (known.group, known.raft_id) == (group, id.raft_id())) {
+            return Err(ReplicaError::Lost);
+        }
         let dir = files::dir(&self.config.dir, group);
         let replica = Replica::open(self.shared.clone(), group, id, dir).await?;
         if self.is_marked(group, Mark::Frozen).await? {
@@ -327,10 +343,14 @@ impl MetadataNode {
         if let Some(older) = older {
             older.shut_down().await;
         }
+        self.shared.log.begin(group, id.raft_id()).await?;
         self.lock(&self.closed).remove(&group);
         let (disk, dir) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
         let made = self.shared.apply_pool.run(move || files::create(&*disk, &dir, group, id)).await;
         made.map_err(io::Error::other)??;
+        if let Some(older) = known.or(closed) {
+            self.shared.log.remove(group, older.raft_id()).await?;
+        }
         self.open(group, id).await
     }
 
@@ -348,7 +368,8 @@ impl MetadataNode {
         self.lock(&self.closed).remove(&group);
         let (disk, root) = (Arc::clone(&self.shared.env.disk), self.config.dir.clone());
         let retiring = self.shared.apply_pool.run(move || files::retire(&*disk, &root, group, id));
-        retiring.await.map_err(io::Error::other)?
+        retiring.await.map_err(io::Error::other)??;
+        self.shared.log.remove(group, id.raft_id()).await
     }
 
     /// Answers nothing from a replica any more, now and after a restart. `false`: it is not here.
@@ -457,7 +478,7 @@ impl MetadataNode {
         NodeReport {
             epoch: self.map.borrow().epoch,
             groups: self.status(),
-            flush_us: None,
+            flush_us: u64::try_from(self.shared.log.stats().flush.as_micros()).ok(),
             clock_off: clocks::is_off(self),
         }
     }
@@ -504,6 +525,7 @@ impl MetadataNode {
                 Stop::AsACrash => replica.halt().await,
             }
         }
+        self.shared.log.close().await;
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -581,8 +603,11 @@ fn publish_newer(to: &watch::Sender<Arc<ClusterMap>>, map: Arc<ClusterMap>) {
 fn condition_after(error: &ReplicaError) -> Condition {
     match error {
         // The disk did not answer, which says nothing of what it holds.
-        ReplicaError::Log(LogError::Io { .. }) | ReplicaError::Io(_) => Condition::Failed,
-        ReplicaError::Log(_) | ReplicaError::Lost => Condition::Damaged,
+        ReplicaError::Log(
+            LogError::Io { .. } | LogError::InUse { .. } | LogError::Stopped(_) | LogError::Version { .. },
+        )
+        | ReplicaError::Io(_) => Condition::Failed,
+        ReplicaError::Log(LogError::Damaged { .. }) | ReplicaError::Lost => Condition::Damaged,
         ReplicaError::Kv(error) => tables_after(error),
         ReplicaError::State(StateError::Kv(error)) => tables_after(error),
         // Log and vote are sound: what the tables should hold, others have.

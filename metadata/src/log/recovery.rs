@@ -1,117 +1,85 @@
-//! Reads a log file from its beginning and settles where it ends.
+//! Reads the segments of a log and settles what it holds.
 //!
-//! The writer starts a batch only after the one before it was flushed, so a crash can tear the last batch alone. A
-//! record of a later batch behind an unreadable one therefore proves that flushed bytes were damaged; anything else
-//! behind it is the rest of a torn batch, which nobody was told about.
+//! ```text
+//! scan    every block of every segment that begins a batch          which batches there are
+//! replay  the batches from the oldest that is needed to the newest  what each replica's log is
+//! settle  erase a torn batch, make the rest surely durable          where the log goes on
+//! ```
+//!
+//! The writer starts a batch only after the one before it was flushed. So a crash can tear the newest batch alone, and
+//! nobody was told of that one. Any other batch that is missing or does not verify was flushed and is damaged: a section
+//! that does not verify condemns its replica; a batch that is missing as a whole, because its header is unreadable, condemns
+//! every replica that may have had records in it, which is each one that was known before or shows up later without a
+//! beginning.
 
+mod replay;
+mod scan;
+mod settle;
+
+use self::{
+    replay::Replay,
+    scan::{Scanned, scan},
+};
 use super::{
     LogError,
-    cache::{Slot, Slots},
-    reader::Window,
-    record::{FILE_HEADER_LEN, HEADER_LEN, Head, Kind, MAGIC, Salt, parse_file_header},
+    format::{BatchNumber, ReplicaKey, Salt},
+    node_log::LogOptions,
+    replica::ReplicaLog,
+    segment::Files,
+    space::{Sizes, Space},
 };
-use crate::{
-    encoding::decode,
-    raft::types::{LogId, RaftEntry, Vote},
-};
-use ashlar_runtime::DiskFile;
-use openraft::entry::RaftEntry as _;
-use std::{io, path::Path, sync::Arc};
+use ashlar_runtime::Rng;
+use std::collections::BTreeMap;
 
-/// What the valid records of a file add up to.
+/// Batch numbers that are left out where batches may be that the device does not give: should it do so later, they are
+/// none of those that follow.
+const UNREADABLE_GAP: u64 = 1 << 20;
+
+/// A log as it goes on.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) salt: Salt,
-    pub(super) vote: Option<Vote>,
-    pub(super) committed: Option<LogId>,
-    pub(super) purged: Option<LogId>,
-    pub(super) slots: Slots,
-    /// End of the last valid record.
-    pub(super) end: u64,
-    pub(super) batch: u64,
-    /// The last batch is there as a whole.
-    pub(super) closed: bool,
+    pub(super) replicas: BTreeMap<ReplicaKey, ReplicaLog>,
+    pub(super) space: Space,
+    /// Number and header checksum of the newest batch.
+    pub(super) last: (BatchNumber, u64),
 }
 
-pub(super) fn recover(path: &Path, file: &dyn DiskFile, cache_bytes: usize) -> Result<Recovered, LogError> {
-    let failed = |source| LogError::Io { path: path.to_owned(), source };
-    let mut window = Window::new(file).map_err(failed)?;
-    let header = window.get(0, FILE_HEADER_LEN).map_err(failed)?;
-    let salt = header
-        .and_then(<[u8]>::first_chunk)
-        .and_then(parse_file_header)
-        .ok_or_else(|| LogError::NotALog { path: path.to_owned() })?;
-    let mut recovered = Recovered {
-        salt,
-        vote: None,
-        committed: None,
-        purged: None,
-        slots: Slots::new(cache_bytes),
-        end: FILE_HEADER_LEN as u64,
-        batch: 0,
-        closed: true,
-    };
-    while let Some((head, payload)) = window.record(salt, recovered.end).map_err(failed)? {
-        let offset = recovered.end;
-        recovered
-            .replay(head, payload)
-            .ok_or_else(|| LogError::Inconsistent { path: path.to_owned(), offset })?;
+/// Blocks.
+pub(super) fn recover(files: &Files, rng: &dyn Rng, options: &LogOptions) -> Result<Recovered, LogError> {
+    let failed = |source| files.failed(source);
+    files.create_dir().map_err(failed)?;
+    let scanned = scan(files, rng)?;
+    let replay = Replay::run(&scanned);
+    settle::settle(files, &scanned, &replay).map_err(failed)?;
+    let largest = options.segment_bytes;
+    let sizes = Sizes { largest, next: options.first_segment_bytes.min(largest) };
+    let mut space = Space::new(sizes, scanned.next_id);
+    let Scanned { salt, unreadable, .. } = scanned;
+    let mut last = replay.last;
+    let lossy = replay.lossy || unreadable;
+    if unreadable {
+        last = (BatchNumber(last.0.0 + UNREADABLE_GAP), last.1);
     }
-    let torn = recovered.batch + u64::from(recovered.closed);
-    if later_batch_follows(&mut window, salt, recovered.end, torn).map_err(failed)? {
-        return Err(LogError::Damaged { path: path.to_owned(), offset: recovered.end });
+    let (mut replicas, uses, tail, spares) = replay.into_parts(scanned.segments);
+    space.found(uses, tail, spares);
+    if lossy {
+        // What is damaged is left behind as soon as the replicas' states are written elsewhere.
+        space.seal();
+        replicas.values_mut().for_each(|replica| replica.dirty = true);
     }
+    let mut recovered = Recovered { salt, replicas, space, last };
+    recovered.account();
     Ok(recovered)
 }
 
 impl Recovered {
-    /// `None` if the record cannot come after those before it.
-    fn replay(&mut self, head: Head, payload: &[u8]) -> Option<()> {
-        let len = HEADER_LEN + payload.len();
-        match head.kind {
-            Kind::Entry => {
-                let entry: RaftEntry = decode(payload).ok()?;
-                let id = entry.log_id();
-                let before = self.slots.last().map(|last| last.id).or(self.purged);
-                if id.index != head.index || before.is_some_and(|before| before.index + 1 != id.index) {
-                    return None;
-                }
-                self.slots.push(Slot::new(id, self.end, len, Arc::new(entry)));
-                self.slots.evict(u64::MAX);
+    /// Tells the space which of it is live.
+    fn account(&mut self) {
+        for replica in self.replicas.values() {
+            for place in replica.slots.range(0..u64::MAX).filter_map(|slot| slot.place) {
+                self.space.add_live(place);
             }
-            Kind::Vote => self.vote = Some(decode(payload).ok()?),
-            Kind::Committed => self.committed = decode(payload).ok()?,
-            Kind::Truncate => self.slots.truncate(head.index),
-            Kind::Purge => {
-                self.purged = Some(decode(payload).ok()?);
-                self.slots.purge(head.index);
-            }
-            Kind::Mark => {}
         }
-        self.end += len as u64;
-        self.batch = head.batch;
-        self.closed = head.closes;
-        Some(())
     }
-}
-
-/// Whether a valid record of a batch after `torn` starts anywhere behind `from`.
-fn later_batch_follows(window: &mut Window<'_>, salt: Salt, from: u64, torn: u64) -> io::Result<bool> {
-    const STEP: usize = 64 * 1024;
-    let mut offset = from;
-    while offset + (HEADER_LEN as u64) <= window.file_len() {
-        let left = usize::try_from(window.file_len() - offset).unwrap_or(usize::MAX);
-        let Some(bytes) = window.get(offset, left.min(STEP))? else { return Ok(false) };
-        let Some(at) = bytes.windows(MAGIC.len()).position(|bytes| bytes == MAGIC) else {
-            // The last three bytes may begin a magic.
-            offset += (left.min(STEP) - (MAGIC.len() - 1)) as u64;
-            continue;
-        };
-        let found = offset + at as u64;
-        if window.record(salt, found)?.is_some_and(|(head, _)| head.batch > torn) {
-            return Ok(true);
-        }
-        offset = found + 1;
-    }
-    Ok(false)
 }

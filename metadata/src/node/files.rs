@@ -165,14 +165,14 @@ mod tests {
         std::fs::create_dir(root.path().join("group-9")).unwrap();
         create(&RealDisk, root.path(), GroupId(0), id(1)).unwrap();
         create(&RealDisk, root.path(), GroupId(2), id(1)).unwrap();
-        std::fs::write(root.path().join("group-2/log"), b"kept").unwrap();
+        std::fs::write(root.path().join("group-2/kv"), b"kept").unwrap();
         create(&RealDisk, root.path(), GroupId(2), id(1)).unwrap();
-        assert!(root.path().join("group-2/log").exists());
+        assert!(root.path().join("group-2/kv").exists());
         create(&RealDisk, root.path(), GroupId(2), id(2)).unwrap();
         let found = replicas(&RealDisk, root.path()).unwrap();
         assert_eq!(found, BTreeMap::from([(GroupId(0), id(1)), (GroupId(2), id(2))]));
-        assert!(root.path().join("old-group-2-1/log").exists());
-        assert!(!root.path().join("group-2/log").exists());
+        assert!(root.path().join("old-group-2-1/kv").exists());
+        assert!(!root.path().join("group-2/kv").exists());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     calls,
     encoding::{decode, encode},
     kv::{Kv, KvError},
-    log::{LogError, LogOptions, LogStore},
+    log::{LogError, LogStore, NodeLog},
     metrics::GroupMetrics,
     state::{StateError, StateMachine, StateSnapshot},
 };
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     /// Queries that may scan.
     pub(crate) query_pool: Pool,
     pub(crate) settings: RaftSettings,
-    pub(crate) log: LogOptions,
+    pub(crate) log: NodeLog,
     pub(crate) open_kv: OpenKv,
     pub(crate) on_change: OnChange,
     /// The wall clocks of other nodes.
@@ -165,7 +165,7 @@ impl Replica {
         let (state, machine, log) = {
             let (shared, dir) = (shared.clone(), dir.clone());
             let pool = shared.apply_pool.clone();
-            pool.run(move || open_parts(&shared, group, &dir)).await.map_err(io::Error::other)??
+            pool.run(move || open_parts(&shared, group, id, &dir)).await.map_err(io::Error::other)??
         };
         let purged = log.clone().get_log_state().await?.last_purged_log_id.map(|id| id.index);
         if machine.applied_index() < purged {
@@ -557,18 +557,19 @@ pub(super) fn forward(to: &ForwardToLeader<RaftTypes>) -> Refused {
 fn open_parts(
     shared: &Shared,
     group: GroupId,
+    id: ReplicaId,
     dir: &Path,
 ) -> Result<(Arc<StateMachine>, Machine, LogStore), ReplicaError> {
     Spool::remove_remains(&*shared.env.disk, dir)?;
     let kv = (shared.open_kv)(&dir.join("kv"))?;
     let state = Arc::new(StateMachine::open(group, kv)?);
     let machine = Machine::new(Arc::clone(&state), shared.apply_pool.clone(), Arc::clone(&shared.on_change))?;
-    // Weak: the log's thread must not keep the tables open.
+    // Weak: the log must not keep the tables open.
     let purged = Arc::downgrade(&state);
-    let before_purge = Box::new(move || match purged.upgrade() {
+    let before_purge = Arc::new(move || match purged.upgrade() {
         Some(state) => state.persist().map_err(io::Error::other),
         None => Err(io::Error::other("the tables are closed")),
     });
-    let log = LogStore::open(&shared.env, shared.apply_pool.clone(), dir, shared.log, before_purge)?;
+    let log = shared.log.replica(group, id.raft_id(), shared.apply_pool.clone(), before_purge)?;
     Ok((state, machine, log))
 }

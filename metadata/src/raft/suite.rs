@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     kv::MemKv,
-    log::{LogOptions, LogStore},
+    log::{LogOptions, LogStore, NodeLog},
     state::StateMachine,
 };
 use ashlar_runtime::{Env, Pool};
@@ -33,9 +33,16 @@ impl StoreBuilder<RaftTypes, LogStore, Machine, Guard> for Builder {
         let dir = TempDir::new().unwrap();
         let state = Arc::new(StateMachine::open(GroupId(1), Arc::new(MemKv::new())).unwrap());
         let persisted = Arc::clone(&state);
-        let before_purge = Box::new(move || persisted.persist().map_err(io::Error::other));
-        let options = LogOptions { cache_bytes: 200, rewrite_bytes: 500, read_bytes: 1000 };
-        let log = LogStore::open(&self.env, self.pool.clone(), dir.path(), options, before_purge).unwrap();
+        let before_purge = Arc::new(move || persisted.persist().map_err(io::Error::other));
+        let options = LogOptions {
+            segment_bytes: 32 << 10,
+            first_segment_bytes: 16 << 10,
+            cache_bytes: 200,
+            queue_bytes: 1000,
+            read_bytes: 1000,
+        };
+        let log = NodeLog::open(&self.env, dir.path(), options).unwrap();
+        let log = log.replica(GroupId(1), 1, self.pool.clone(), before_purge).unwrap();
         let machine = Machine::new(state, self.pool.clone(), Arc::new(|_| {})).unwrap();
         Ok((Guard { _dir: dir }, log, machine))
     }

@@ -18,7 +18,7 @@ type Tokio = openraft::impls::TokioRuntime;
 openraft::declare_raft_types!(
     /// Election timers and the like draw from a seed, so that a simulation repeats; every entry point runs in a
     /// scope of [`Runtime`].
-    pub(crate) RaftTypes:
+    pub RaftTypes:
         D = Entry,
         R = Outcome,
         NodeId = u64,
@@ -27,11 +27,10 @@ openraft::declare_raft_types!(
 );
 
 pub(crate) type Runtime = DeterministicRng<Tokio>;
-pub(crate) type RaftEntry = openraft::alias::EntryOf<RaftTypes>;
-pub(crate) type LogId = LogIdOf<RaftTypes>;
-#[cfg(test)]
-pub(crate) type LeaderTerm = openraft::alias::CommittedLeaderIdOf<RaftTypes>;
-pub(crate) type Vote = VoteOf<RaftTypes>;
+pub type RaftEntry = openraft::alias::EntryOf<RaftTypes>;
+pub type LogId = LogIdOf<RaftTypes>;
+pub type LeaderTerm = openraft::alias::CommittedLeaderIdOf<RaftTypes>;
+pub type Vote = VoteOf<RaftTypes>;
 pub(crate) type StoredMembership = StoredMembershipOf<RaftTypes>;
 pub(crate) type SnapshotMeta = SnapshotMetaOf<RaftTypes>;
 

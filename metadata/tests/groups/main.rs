@@ -112,7 +112,8 @@ async fn a_new_replica_catches_up_by_snapshot_and_its_predecessor_is_dropped() {
         config.raft.snapshot_entries = 50;
         config.raft.kept_entries = 5;
         config.raft.purge_entries = 10;
-        config.log.rewrite_bytes = 16 << 10;
+        config.log.segment_bytes = 64 << 10;
+        config.log.first_segment_bytes = 64 << 10;
     })
     .await;
     let client = Arc::clone(&cluster.member(1).client);
@@ -192,6 +193,28 @@ async fn leaders_raise_the_write_epoch_and_old_requests_expire_by_it() {
     .await;
 }
 
+/// Changes a byte of the first record of a group in the Raft log of a node, as `docs/formats/raft-log.md` describes it.
+fn damage_a_record(log: &std::path::Path, group: GroupId) {
+    let segment = log.join("0000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let records = (4096..bytes.len()).step_by(4096).find_map(|batch| {
+        let sections = if bytes[batch..].starts_with(b"aLgBatch") { number(batch + 60) } else { 0 };
+        let table = batch + 64..batch + 64 + 32 * sections as usize;
+        let mut records = table.end;
+        for section in table.step_by(32) {
+            let len = number(section + 16) as usize;
+            if number(section) == group.0 && len > 40 {
+                return Some(records);
+            }
+            records += len;
+        }
+        None
+    });
+    bytes[records.unwrap() + 40] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_log_is_damaged_comes_back_as_another_and_no_other_is_touched() {
     let mut cluster = Cluster::of_three(usual).await;
@@ -202,11 +225,7 @@ async fn a_replica_whose_log_is_damaged_comes_back_as_another_and_no_other_is_to
     }
     cluster.settle(GROUP).await;
     cluster.stop(NodeId(3)).await;
-    let log = cluster.dir(NodeId(3), GROUP).join("log");
-    let mut bytes = std::fs::read(&log).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&log, bytes).unwrap();
+    damage_a_record(&cluster.dir(NodeId(3), GROUP).with_file_name("log"), GROUP);
     cluster.restart(NodeId(3)).await;
     let status = cluster.member(3).status(GROUP).unwrap();
     assert_eq!((status.role, status.condition), (Role::Stopped, Condition::Damaged));
