@@ -13,6 +13,7 @@ pub mod faults;
 pub mod run;
 pub mod settings;
 pub mod setup;
+pub mod soak;
 pub mod workload;
 pub mod world;
 

@@ -11,15 +11,15 @@ use crate::{
     world::{Cluster, Host, cluster::Panicked, host::Order, trace::Echo},
 };
 use ashlar_types::GroupId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What came of a seed; one line of the ledger.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     pub seed: u64,
     pub simulated_seconds: f64,
-    pub faults: BTreeMap<&'static str, u64>,
+    pub faults: BTreeMap<String, u64>,
     pub calls: usize,
     /// Keys and buckets whose histories were judged.
     pub histories: usize,
@@ -29,9 +29,28 @@ pub struct Report {
     pub expired: u64,
     pub retried: u64,
     /// What has to happen in a run at times, and how often it did.
-    pub coverage: BTreeMap<&'static str, u64>,
+    pub coverage: BTreeMap<String, u64>,
     pub violations: Vec<String>,
     pub trace: String,
+}
+
+impl Report {
+    /// What a run has to meet to prove something, and this one did not.
+    pub fn gaps(&self) -> Vec<&'static str> {
+        let met = |what: &str| match what {
+            SNAPSHOT => self.snapshots_installed > 0,
+            other => self.coverage.contains_key(other),
+        };
+        GATES.into_iter().filter(|gate| !met(gate)).collect()
+    }
+}
+
+const SNAPSHOT: &str = "snapshot_installed";
+/// A leader alone, a leader that lost some others, a snapshot, a crash in the middle of a Complete.
+const GATES: [&str; 4] = ["leader_in_minority", "leader_in_majority", SNAPSHOT, "killed_in_complete"];
+
+fn named(counts: BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 /// For the cluster to form, and for it to settle at the end.
@@ -58,14 +77,14 @@ pub fn run(seed: u64, settings: Settings, echo: Echo) -> Report {
     Report {
         seed,
         simulated_seconds: cluster.millis() as f64 / 1000.0,
-        faults: faults.counts(),
+        faults: named(faults.counts()),
         calls: history.calls.len(),
         histories,
         undecided,
         snapshots_installed: cluster.hosts.iter().map(|host| host.snapshots_installed()).sum(),
         expired: workload.expired(),
         retried: workload.retried(),
-        coverage: faults.coverage(),
+        coverage: named(faults.coverage()),
         violations,
         trace: trace.hash(),
     }
