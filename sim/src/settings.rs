@@ -17,6 +17,8 @@ pub struct Settings {
     pub calls_per_key: u64,
     /// Raft entries between two snapshots: small, so that whoever is away for long needs one.
     pub snapshot_entries: u64,
+    /// Of the log.
+    pub segment_bytes: u64,
     /// Short, so that the floor passes requests within a run.
     pub write_epoch: Duration,
     /// How long clients call and faults happen.
@@ -35,6 +37,7 @@ impl Settings {
             clients_per_host: 2,
             calls_per_key: 24,
             snapshot_entries: seed.between(60, 250),
+            segment_bytes: [128, 256, 1024][seed.index(3)] << 10,
             write_epoch: Duration::from_millis(200),
             length,
         }

@@ -74,7 +74,9 @@ impl Caller {
         let create = PartitionCommand::CreateBucket { bucket: info.clone() };
         match self.propose(info.group, Command::Partition(create), Pace::Usual).await {
             Ok(Ok(_)) => {}
-            Ok(Err(Refusal::BucketSealed | Refusal::NoSuchBucket | Refusal::BucketGone)) => return Ok(Outcome::Unknown),
+            Ok(Err(Refusal::BucketSealed | Refusal::NoSuchBucket | Refusal::BucketGone)) => {
+                return Ok(Outcome::Unknown);
+            }
             Ok(Err(refusal)) => return Ok(self.unexpected("a create of a bucket", &refusal)),
             Err(_) => return Ok(Outcome::Unknown),
         }

@@ -316,6 +316,10 @@ impl Host {
         config.raft.snapshot_entries = settings.snapshot_entries;
         config.raft.kept_entries = settings.snapshot_entries / 5;
         config.raft.purge_entries = 10;
+        // Small, so that segments are used again and lagging replicas are moved out of them.
+        config.log.segment_bytes = settings.segment_bytes;
+        config.log.first_segment_bytes = settings.segment_bytes / 2;
+        config.log.cache_bytes = 16 << 10;
         config.reconcile_interval = Duration::from_millis(200);
         config.write_epoch = settings.write_epoch;
         config.controller.down_after = Duration::from_secs(3);
