@@ -19,8 +19,9 @@
 mod generation;
 mod journal;
 mod memory;
+mod pins;
 
-use self::{generation::Generation, memory::Shared};
+use self::{generation::Generation, memory::Shared, pins::Pin};
 use super::{Batch, Direction, KeyRange, Kv, KvError, KvRead, KvReplacement, Table, Visit};
 use ashlar_runtime::sync::{
     Arc, RwLock,
@@ -88,6 +89,11 @@ impl FjallMemory {
     /// Of all stores, as the engine counts them.
     pub fn write_buffer_bytes(&self) -> u64 {
         self.0.write_buffer_bytes()
+    }
+
+    /// Written while snapshots were open, of all stores: it stays in memory, written out or not, until they go.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.0.pinned_bytes()
     }
 
     pub fn cached_bytes(&self) -> u64 {
@@ -177,6 +183,7 @@ fn remove_remains(dir: &Path, current: Option<u64>) -> Result<(), KvError> {
 /// Keeps the generation whose rows it shows.
 struct FjallSnapshot {
     view: Snapshot,
+    _pin: Pin,
     generation: Arc<Generation>,
 }
 
@@ -223,7 +230,8 @@ impl Kv for FjallKv {
 
     fn snapshot(&self) -> Result<Box<dyn KvRead>, KvError> {
         let generation = self.generation();
-        Ok(Box::new(FjallSnapshot { view: generation.snapshot()?, generation }))
+        let (view, pin) = generation.snapshot()?;
+        Ok(Box::new(FjallSnapshot { view, _pin: pin, generation }))
     }
 
     fn replace(&self) -> Result<Box<dyn KvReplacement + '_>, KvError> {

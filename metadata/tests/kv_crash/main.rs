@@ -12,6 +12,8 @@
 #[cfg(test)]
 mod child;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod killing;

@@ -4,6 +4,7 @@ use super::{
     super::{Batch, Direction, KeyRange, KvError, Table, Visit},
     journal::{self, JournalError, Tail},
     memory::Shared,
+    pins::{Pin, Pins},
 };
 use ashlar_runtime::sync::{
     Arc,
@@ -26,12 +27,16 @@ const UNSORTED_TABLES: usize = 20;
 
 const KEYSPACE: &str = "tables";
 
+/// Pauses of a writer for one batch, at most.
+const PAUSES_MAX: u64 = 10;
+
 pub(super) struct Generation {
     pub(super) number: u64,
     path: PathBuf,
     shared: Arc<Shared>,
     /// Both `None` only while dropping.
     open: Option<(Keyspace, Database)>,
+    pins: Arc<Pins>,
     /// Of the whole store.
     failed: Arc<AtomicBool>,
     /// Its files go with it.
@@ -73,6 +78,7 @@ impl Generation {
             path,
             shared: Arc::clone(shared),
             open: Some((keyspace, database)),
+            pins: Arc::default(),
             failed: Arc::clone(failed),
             abandoned: AtomicBool::new(false),
         });
@@ -114,6 +120,11 @@ impl Generation {
         self.database().write_buffer_size()
     }
 
+    /// What open snapshots keep in memory: see `pins`.
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        self.pins.bytes()
+    }
+
     pub(super) fn is_flushing(&self) -> bool {
         self.keyspace().sealed_memtable_count() > 0
     }
@@ -131,6 +142,10 @@ impl Generation {
 
     /// Waits until the engine and the budget have room for a batch.
     fn make_room(&self) -> Result<(), KvError> {
+        let overdue = self.pinned_bytes() / self.shared.options.write_buffer_bytes.max(1);
+        for _ in 0..overdue.min(PAUSES_MAX) {
+            self.shared.pause();
+        }
         loop {
             self.check()?;
             let keyspace = self.keyspace();
@@ -146,6 +161,9 @@ impl Generation {
 
     pub(super) fn write(&self, batch: Batch) -> Result<(), KvError> {
         self.make_room()?;
+        let bytes =
+            batch.changes.iter().map(|change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len));
+        self.pins.add_written(bytes.sum::<usize>() as u64);
         let mut out = self.database().batch();
         for change in batch.changes {
             let key = stored_key(change.table, &change.key);
@@ -162,9 +180,10 @@ impl Generation {
         self.settle(self.database().persist(PersistMode::SyncAll))
     }
 
-    pub(super) fn snapshot(&self) -> Result<Snapshot, KvError> {
+    pub(super) fn snapshot(&self) -> Result<(Snapshot, Pin), KvError> {
         self.check()?;
-        Ok(self.database().snapshot())
+        let pin = self.pins.pin();
+        Ok((self.database().snapshot(), pin))
     }
 
     /// As of now.

@@ -55,6 +55,10 @@ impl Shared {
         self.sound().iter().map(|store| store.write_buffer_bytes()).sum()
     }
 
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        self.sound().iter().map(|store| store.pinned_bytes()).sum()
+    }
+
     /// Has the largest buffer written out if all together are at the budget. `false`: the caller should wait.
     pub(super) fn relieve(&self) -> bool {
         let budget = self.options.write_buffer_bytes;
