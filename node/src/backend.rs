@@ -6,11 +6,10 @@ use ashlar_metadata::{
     MetadataApi,
     query::{Answer, Query},
 };
-use ashlar_runtime::Clock;
 use ashlar_s3api::backend;
 use ashlar_types::{
-    BucketName, GroupId, ListPage, ListQuery, ObjectError, ObjectKey, PartInfo, UploadId, UploadInfo,
-    UploadPage, UploadQuery, VersionPage, VersionQuery, Versioning,
+    BucketName, ListPage, ListQuery, ObjectError, ObjectKey, PartInfo, UploadId, UploadInfo, UploadPage,
+    UploadQuery, VersionPage, VersionQuery, Versioning,
     service::{
         AccessKey, BucketInfo, CompleteUpload, Copied, CopyObject, CreateUpload, DeleteKey, Deleted,
         GetObject, ListParts, ObjectRead, PartPage, PutObject, UploadPart, UploadPartCopy, Written,
@@ -18,28 +17,21 @@ use ashlar_types::{
 };
 use async_trait::async_trait;
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
-/// How long a known access key is used without asking group 0 again.
-const KEY_TTL: Duration = Duration::from_secs(10);
-/// Keys kept.
-const KEYS_MAX: usize = 10_000;
 const KEY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Answers 503 until the node belongs to a cluster.
 #[derive(Clone)]
 pub struct NodeBackend {
     running: Arc<OnceLock<Arc<Running>>>,
-    clock: Arc<dyn Clock>,
-    keys: Arc<Mutex<BTreeMap<String, (AccessKey, Duration)>>>,
 }
 
 impl NodeBackend {
-    pub fn new(running: Arc<OnceLock<Arc<Running>>>, clock: Arc<dyn Clock>) -> Self {
-        Self { running, clock, keys: Arc::default() }
+    pub fn new(running: Arc<OnceLock<Arc<Running>>>) -> Self {
+        Self { running }
     }
 
     fn running(&self) -> Result<&Running, ObjectError> {
@@ -57,30 +49,11 @@ impl NodeBackend {
 impl backend::Identities for NodeBackend {
     async fn access_key(&self, id: &str) -> Result<Option<AccessKey>, ObjectError> {
         let running = self.running()?;
-        let now = self.clock.monotonic();
-        let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        if let Some((key, asked)) = known
-            && now.saturating_sub(asked) < KEY_TTL
-        {
-            return Ok(Some(key));
-        }
         let query = Query::AccessKey { id: id.to_owned() };
-        let answer = running.metadata.query(GroupId::SYSTEM, query, KEY_DEADLINE).await;
+        let answer = running.metadata.local_system(query, KEY_DEADLINE).await;
         let Answer::AccessKey(key) = answer.map_err(query_error)? else {
             return Err(ObjectError::Internal("group 0 gave another answer than asked"));
         };
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        match &key {
-            Some(key) => {
-                if keys.len() >= KEYS_MAX {
-                    keys.clear();
-                }
-                keys.insert(id.to_owned(), (key.clone(), now));
-            }
-            None => {
-                keys.remove(id);
-            }
-        }
         Ok(key)
     }
 }

@@ -1,9 +1,9 @@
 //! The bucket directory from a gateway's side: names to buckets, and the steps of create and delete across group 0
 //! and the bucket's own group.
 //!
-//! Owns a cache of positive answers. A bucket id is never used twice, so a stale entry can only lead to a group that
-//! does not know the bucket any more; the request is then refused as busy, the entry forgotten, and the retry asks
-//! group 0. A negative answer always comes from group 0.
+//! A bucket that this node's copy of group 0 names is used without asking. A bucket id is never used twice, so an aged
+//! copy can only lead to a group that does not know the bucket any more; the request is then refused as busy, after
+//! group 0 was asked, and the retry finds the copy renewed. A negative answer always comes from group 0.
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +16,7 @@ use ashlar_metadata::{
 };
 use ashlar_runtime::{Env, RngExt};
 use ashlar_types::{BucketName, GroupId, ObjectError, Versioning, service::BucketInfo};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// A step of a directory change; several leaders' elections fit in it.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,53 +24,29 @@ const STEP_DEADLINE: Duration = Duration::from_secs(10);
 const PURGE_ROWS: u32 = 1000;
 /// A group answered another question than it was asked: nodes disagree about the protocol.
 const ANOTHER_ANSWER: ObjectError = ObjectError::Internal("a metadata group gave another answer than asked");
-/// Names kept; one entry is about 200 bytes.
-const CACHE_MAX: usize = 10_000;
 
 #[derive(Clone)]
 pub struct Buckets {
     metadata: Arc<dyn MetadataApi>,
     env: Env,
-    known: Arc<Mutex<BTreeMap<BucketName, BucketInfo>>>,
 }
 
 impl Buckets {
     pub fn new(metadata: Arc<dyn MetadataApi>, env: Env) -> Self {
-        Self { metadata, env, known: Arc::default() }
+        Self { metadata, env }
     }
 
-    /// An active bucket, perhaps from the cache.
+    /// An active bucket, perhaps from this node's copy of the directory.
     pub async fn get(&self, name: &BucketName) -> Result<BucketInfo, ObjectError> {
-        if let Some(info) = self.cached(name) {
-            return Ok(info);
-        }
-        let info = self.ask(name).await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= CACHE_MAX {
-            known.clear();
-        }
-        known.insert(name.clone(), info.clone());
-        Ok(info)
-    }
-
-    fn cached(&self, name: &BucketName) -> Option<BucketInfo> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let query = Query::Bucket { name: name.clone() };
+        active(self.metadata.local_system(query, STEP_DEADLINE).await.map_err(query_error)?)
     }
 
     async fn ask(&self, name: &BucketName) -> Result<BucketInfo, ObjectError> {
-        let Answer::Bucket(row) = self.query(GroupId::SYSTEM, Query::Bucket { name: name.clone() }).await?
-        else {
-            return Err(ANOTHER_ANSWER);
-        };
-        let active = row.filter(|row| row.phase == BucketPhase::Active);
-        active.map(|row| row.info).ok_or(ObjectError::NoSuchBucket)
+        active(self.query(GroupId::SYSTEM, Query::Bucket { name: name.clone() }).await?)
     }
 
-    pub fn forget(&self, name: &BucketName) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-    }
-
-    /// What an operation on a bucket came to. If its group does not know the bucket, the cache may have been stale:
+    /// What an operation on a bucket came to. If its group does not know the bucket, the copy may have been old:
     /// group 0 tells whether the name is free now or has another bucket, for which the caller was not authorised.
     pub async fn settle<T>(
         &self,
@@ -84,7 +56,6 @@ impl Buckets {
         if !matches!(result, Err(ObjectError::NoSuchBucket)) {
             return result;
         }
-        self.forget(name);
         self.ask(name).await.and(Err(ObjectError::BucketBusy))
     }
 
@@ -130,7 +101,6 @@ impl Buckets {
 
     /// Seals, frees the name, purges. Once the bucket is sealed, housekeeping finishes what this does not.
     pub async fn delete(&self, name: &BucketName) -> Result<(), ObjectError> {
-        self.forget(name);
         let info = self.ask(name).await?;
         let seal = PartitionCommand::SealBucket { bucket: info.id };
         match self.propose(info.group, Command::Partition(seal)).await {
@@ -150,7 +120,6 @@ impl Buckets {
     async fn free_name(&self, info: &BucketInfo) -> Result<(), ObjectError> {
         let remove = SystemCommand::RemoveBucket { bucket: info.id };
         self.propose(GroupId::SYSTEM, Command::System(remove)).await?;
-        self.forget(&info.name);
         Ok(())
     }
 
@@ -238,4 +207,10 @@ impl Buckets {
         let outcome = self.metadata.propose(group, Some(request), command, STEP_DEADLINE).await;
         outcome.map_err(propose_error)?.map_err(object_error)
     }
+}
+
+fn active(answer: Answer) -> Result<BucketInfo, ObjectError> {
+    let Answer::Bucket(row) = answer else { return Err(ANOTHER_ANSWER) };
+    let active = row.filter(|row| row.phase == BucketPhase::Active);
+    active.map(|row| row.info).ok_or(ObjectError::NoSuchBucket)
 }

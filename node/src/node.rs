@@ -138,7 +138,7 @@ impl Node {
 
         let (stop, stopped) = watch::channel(false);
         let tasks = TaskSet::new();
-        let backend = Arc::new(NodeBackend::new(running, Arc::clone(&env.clock)));
+        let backend = Arc::new(NodeBackend::new(running));
         let s3_config = S3Config {
             node: shared.addresses.s3.to_string().into(),
             host_id: format!("ashlar-{}", shared.addresses.s3),

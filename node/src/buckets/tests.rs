@@ -11,7 +11,7 @@ use ashlar_metadata::{
 use ashlar_placement::{ClusterMap, Group, Labels, Node, NodeState};
 use ashlar_types::{ClusterId, RequestId, SessionId, Timestamp};
 use async_trait::async_trait;
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Mutex};
 
 const PARTITION: GroupId = GroupId(1);
 const DAY_MS: u64 = 86_400_000;
