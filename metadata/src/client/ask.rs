@@ -1,8 +1,8 @@
 //! One question or proposal, from its first attempt to its answer or its deadline.
 //!
-//! Pauses only between attempts that got nothing. A group in which no node could name a leader for longer than elections take
-//! is given up before the deadline, and while that lasts every further question makes one turn only: callers on the
-//! wrong side of a partition hear so at once.
+//! Pauses between turns only, or where a node has enough to do. A group in which no node could name a leader for longer than
+//! elections take is given up before the deadline, and while that lasts every further question makes one turn only:
+//! callers on the wrong side of a partition hear so at once.
 
 use super::{
     Inner,
@@ -56,8 +56,11 @@ impl Inner {
                         None
                     }
                     Tried::Busy => {
+                        // Nobody else would do instead.
                         reason = "the group is overloaded";
-                        None
+                        self.pause(deadline).await;
+                        turn = self.turn::<A>(group);
+                        continue;
                     }
                     Tried::Unknown => {
                         reason = "the group's leader does not answer";
@@ -69,25 +72,27 @@ impl Inner {
                 next = turn.missed(target, leader);
                 self.learn(group, |known| known.leader = leader.filter(|leader| *leader != target));
             }
-            match next {
-                Next::Hint => continue,
-                Next::Other => {}
-                Next::Over => {
-                    if self.given_up(group) {
-                        break;
-                    }
-                    turn = self.turn::<A>(group);
-                }
+            if next != Next::Over {
+                continue;
             }
-            let spread = u64::try_from((PAUSE_MAX - PAUSE_MIN).as_millis()).unwrap_or(0);
-            let pause = PAUSE_MIN + Duration::from_millis(self.env().rng.below(spread));
-            clock.sleep(pause.min(deadline.saturating_sub(clock.monotonic()))).await;
+            if self.given_up(group) {
+                break;
+            }
+            self.pause(deadline).await;
+            turn = self.turn::<A>(group);
         }
         Err(if maybe_done && A::CHANGES {
             MetadataError::Ambiguous { group }
         } else {
             MetadataError::Unavailable { group, reason }
         })
+    }
+
+    async fn pause(&self, deadline: Duration) {
+        let clock = &self.env().clock;
+        let spread = u64::try_from((PAUSE_MAX - PAUSE_MIN).as_millis()).unwrap_or(0);
+        let pause = PAUSE_MIN + Duration::from_millis(self.env().rng.below(spread));
+        clock.sleep(pause.min(deadline.saturating_sub(clock.monotonic()))).await;
     }
 
     /// Proposals go to the leader, and to voters to ask for it; queries to this node's own replica, and to any other.

@@ -2,7 +2,7 @@
 //!
 //! What is there may be used as long as group 0's leader was heard lately: what it names never changes its meaning
 //! (a bucket id is not used twice), so an answer that has aged leads to a refusal further on and not to a wrong deed.
-//! That something is *not* there is only ever said by a linearizable read.
+//! That something is *not* there is only ever said by a linearizable read, as is everything while the leader is not heard.
 
 use super::Inner;
 use crate::{
@@ -20,8 +20,7 @@ impl Inner {
         }
         let Some(replica) = self.node.replica(group) else { return Ok(None) };
         if !replica.is_recent(self.node.contact_limit()) {
-            let reason = "the leader of group 0 has not been heard for long";
-            return Err(MetadataError::Unavailable { group, reason });
+            return Ok(None);
         }
         let answer = replica.state().query(query).map_err(|error| {
             tracing::error!(%group, %error, "a query failed in the engine");
