@@ -12,7 +12,6 @@ pub(crate) struct Line {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
-    #[allow(dead_code, reason = "each line has the goal it has")]
     AtLeast(f64),
     AtMost(f64),
 }

@@ -10,10 +10,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the rows are what this program is for")]
 
+mod commits;
 mod line;
 mod list_page;
+mod nodes;
 mod objects;
 mod place;
+mod reads;
 mod rss;
 mod sample;
 mod snapshot;
@@ -31,7 +34,7 @@ use std::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// In the order they are printed.
-const LINES: &[Line] = &[list_page::LINE, rss::LINE, snapshot::LINE];
+const LINES: &[Line] = &[list_page::LINE, rss::LINE, snapshot::LINE, commits::LINE, reads::LINE];
 
 /// How much is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
