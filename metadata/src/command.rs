@@ -4,6 +4,9 @@
 //! no randomness, so salts, ids and stamps come with the command.
 
 use crate::event::{EventRecording, OutboxLimits};
+#[cfg(test)]
+mod golden;
+
 use ashlar_placement::{ClusterMap, Labels};
 use ashlar_types::{
     BucketId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ChunkId, CompletedPart, Content,

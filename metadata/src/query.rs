@@ -1,5 +1,8 @@
 //! Questions to a group's tables, and their answers. Each is answered from one snapshot.
 
+#[cfg(test)]
+mod golden;
+
 use crate::{command::GarbageId, encoding::Extensions, event::Event, tables::record::FenceRecord};
 use ashlar_placement::ClusterMap;
 use ashlar_types::{

@@ -9,9 +9,10 @@
 use super::{StateError, decode, query, record};
 use crate::{
     kv::{Cursor, KeyRange, KvRead, Table, after_prefix},
+    query::Counters,
     tables::{
         self,
-        record::{UploadRecord, VersionRecord},
+        record::{CounterRecord, UploadRecord, VersionRecord},
     },
 };
 use ashlar_types::{
@@ -21,6 +22,12 @@ use ashlar_types::{
 
 fn page_len(max_entries: u32) -> usize {
     usize::try_from(max_entries.min(PAGE_MAX)).expect("a page is small")
+}
+
+/// What is there at all. A bucket that was emptied is not searched: the engine would walk over all that was deleted.
+fn held(kv: &dyn KvRead, bucket: BucketId) -> Result<Counters, StateError> {
+    let record: Option<CounterRecord> = record(kv, Table::Counters, &tables::bucket(bucket))?;
+    Ok(record.unwrap_or_default().counters)
 }
 
 /// Prefix, delimiter and marker of a listing.
@@ -49,6 +56,9 @@ impl Scope<'_> {
 
 pub(super) fn objects(kv: &dyn KvRead, bucket: BucketId, query: &ListQuery) -> Result<ListPage, StateError> {
     let ListQuery { prefix, delimiter, after, max_entries } = query;
+    if held(kv, bucket)?.objects == 0 {
+        return Ok(ListPage::default());
+    }
     let scope = Scope { prefix, delimiter, after };
     let row = |text: &str| tables::object_text(bucket, text);
     let mut rows = Cursor::new(kv, Table::Current, KeyRange::prefix(&row(prefix)));
@@ -165,6 +175,10 @@ pub(super) fn versions(
     query: &VersionQuery,
 ) -> Result<VersionPage, StateError> {
     let VersionQuery { prefix, delimiter, key_after, version_after, max_entries } = query;
+    let Counters { objects, noncurrent, delete_markers, .. } = held(kv, bucket)?;
+    if objects + noncurrent + delete_markers == 0 {
+        return Ok(VersionPage::default());
+    }
     let scope = Scope { prefix, delimiter, after: key_after };
     let mut rows = AllVersions::new(kv, bucket, prefix);
     if let Some(group) = scope.group_shown() {
@@ -228,6 +242,9 @@ pub(super) fn uploads(
     query: &UploadQuery,
 ) -> Result<UploadPage, StateError> {
     let UploadQuery { prefix, delimiter, key_after, upload_after, max_entries } = query;
+    if held(kv, bucket)?.uploads == 0 {
+        return Ok(UploadPage::default());
+    }
     let scope = Scope { prefix, delimiter, after: key_after };
     let table = Table::Uploads;
     let mut rows = Cursor::new(kv, table, KeyRange::prefix(&tables::escaped_text(bucket, prefix)));

@@ -12,6 +12,7 @@ mod listing;
 mod model;
 mod objects;
 mod outbox;
+mod outcomes;
 mod replicas;
 mod steps;
 mod system;

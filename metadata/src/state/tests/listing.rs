@@ -331,3 +331,50 @@ fn listings_of_an_unknown_bucket_say_so() {
     let query = UploadQuery::default();
     assert_eq!(group.query(Query::Uploads { bucket: BUCKET, query }), Answer::NoSuchBucket);
 }
+
+/// A store whose scans fail the test: what was deleted lies in the way of each.
+struct NoScan<'a>(&'a dyn crate::kv::KvRead);
+
+impl crate::kv::KvRead for NoScan<'_> {
+    fn get(&self, table: crate::kv::Table, key: &[u8]) -> Result<Option<bytes::Bytes>, crate::kv::KvError> {
+        self.0.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: crate::kv::Table,
+        _: &crate::kv::KeyRange,
+        _: crate::kv::Direction,
+        _: &mut crate::kv::Visit<'_>,
+    ) -> Result<(), crate::kv::KvError> {
+        panic!("a scan of {table:?}")
+    }
+}
+
+#[test]
+fn a_bucket_that_was_emptied_is_not_searched() {
+    let mut group = Group::new(Versioning::Unversioned);
+    group.put("a");
+    let upload = group.create_upload("a");
+    let (list, versions, uploads) = (
+        ListQuery { max_entries: 9, ..ListQuery::default() },
+        VersionQuery { max_entries: 9, ..VersionQuery::default() },
+        UploadQuery { max_entries: 9, ..UploadQuery::default() },
+    );
+    assert_eq!(list_versions(&group, &versions).entries.len(), 1);
+    group.delete("a", None).unwrap();
+    group.abort("a", upload).unwrap();
+    let kv = NoScan(&group.kv);
+    assert_eq!(crate::state::listing::objects(&kv, BUCKET, &list).unwrap(), ListPage::default());
+    assert_eq!(crate::state::listing::versions(&kv, BUCKET, &versions).unwrap(), VersionPage::default());
+    assert_eq!(crate::state::listing::uploads(&kv, BUCKET, &uploads).unwrap(), UploadPage::default());
+    // One live object, one marker, one upload: each is shown.
+    group.set_versioning(Versioning::Enabled);
+    group.delete("b", None).unwrap();
+    assert_eq!(list_versions(&group, &versions).entries.len(), 1);
+    group.put("c");
+    let query = list.clone();
+    assert_eq!(self::list(&group, &query).entries.len(), 1);
+    group.create_upload("d");
+    assert_eq!(list_uploads(&group, &uploads).uploads.len(), 1);
+}
