@@ -81,7 +81,7 @@ impl Nodes {
             id: BUCKET,
             name: BucketName::parse("bench").context("a bucket name")?,
             owner: "bench".into(),
-            created: Timestamp(1),
+            created: self.env.clock.wall(),
             location: String::new(),
             group: GROUP,
         };

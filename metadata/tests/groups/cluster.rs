@@ -315,7 +315,7 @@ pub(crate) async fn make_bucket(client: &MetadataClient) {
         id: BUCKET,
         name: BucketName::parse("bucket").unwrap(),
         owner: "me".to_owned(),
-        created: Timestamp(1),
+        created: Env::real().clock.wall(),
         location: String::new(),
         group: GROUP,
     };

@@ -206,7 +206,7 @@ impl Cluster {
             id: BUCKET,
             name: BucketName::parse("bucket").unwrap(),
             owner: "me".to_owned(),
-            created: Timestamp(1),
+            created: Env::real().clock.wall(),
             location: String::new(),
             group: GROUP,
         };
