@@ -439,6 +439,27 @@ impl MetadataNode {
         }
     }
 
+    /// For a node whose metadata is gone and who knows the last map it had: none of its replicas of that map votes again,
+    /// and the others are asked what came after it.
+    pub fn rejoin(&self, node: NodeId, map: ClusterMap) -> Result<(), StartError> {
+        let taken = |taken: ashlar_rpc::IdentityTaken| StartError::AlreadyFormed(taken.cluster);
+        self.shared.peers.identity().set(map.cluster, node).map_err(taken)?;
+        {
+            let mut closed = self.lock(&self.closed);
+            for (group, members) in &map.groups {
+                let mut listed = members.voters.iter().chain(&members.learners);
+                if self.replica(*group).is_none()
+                    && let Some(id) = listed.find(|replica| replica.node == node)
+                {
+                    tracing::error!(%group, incarnation = %id.incarnation, "a metadata replica is gone with its files");
+                    closed.entry(*group).or_insert(Closed { id: *id, condition: Condition::Damaged });
+                }
+            }
+        }
+        self.set_map_hint(map);
+        Ok(())
+    }
+
     /// A map that this node heard of elsewhere: used until group 0's replica here knows a newer one.
     pub fn set_map_hint(&self, map: ClusterMap) {
         publish_newer(&self.map, Arc::new(map));

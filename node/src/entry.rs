@@ -1,16 +1,24 @@
 //! How a replica of group 0 comes to be on this node, kept until it is there.
 //!
 //! Written beside the identity, before it; a node that dies between the two steps of forming or joining finds it at
-//! its next start and goes on. It is ignored once group 0's replica knows a map.
+//! its next start and goes on. From then on it carries the newest map, for a node that loses its metadata: it finds the others by
+//! it, and neither makes the cluster a second time nor begins groups anew that it voted in. It is ignored while group 0's
+//! replica knows a map.
 
 use crate::{
     identity::{Identity, IdentityError, write_durably},
     shard_wire,
 };
 use ashlar_placement::ClusterMap;
-use ashlar_runtime::{Disk, OpenMode};
+use ashlar_runtime::{Disk, Env, OpenMode};
+use ashlar_types::MapEpoch;
 use serde::{Deserialize, Serialize};
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::watch;
 
 const FILE: &str = "entry";
 
@@ -23,6 +31,29 @@ pub enum Entry {
     Form(Box<ClusterMap>),
     /// The cluster took this node in under this map; the leader will send the rest.
     Joined(Box<ClusterMap>),
+    /// This node has had its replicas of this map.
+    Member(Box<ClusterMap>),
+}
+
+/// Writes every new map beside the identity, until the map has no owner any more.
+pub(crate) async fn follow(
+    env: Env,
+    data_dir: PathBuf,
+    identity: Identity,
+    mut map: watch::Receiver<Arc<ClusterMap>>,
+) {
+    loop {
+        let known = Arc::clone(&map.borrow_and_update());
+        if known.epoch > MapEpoch(0) {
+            let entry = Entry::Member(Box::new(ClusterMap::clone(&known)));
+            if let Err(error) = entry.store(&identity, &*env.disk, &data_dir) {
+                tracing::warn!(%error, "the cluster map could not be kept beside the identity");
+            }
+        }
+        if map.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Entry {

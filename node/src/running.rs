@@ -5,7 +5,7 @@ use crate::{
     budgets::Budgets,
     config::{Config, DriveConfig},
     drives::Drives,
-    entry::Entry,
+    entry::{self, Entry},
     health::{GroupView, Health},
     housekeeping,
     identity::Identity,
@@ -127,6 +127,7 @@ impl Running {
             match Entry::load(&*env.disk, &config.data_dir)? {
                 Entry::Form(first) => metadata_node.form(*first).await?,
                 Entry::Joined(first) => metadata_node.join(identity.node, *first).await?,
+                Entry::Member(last) => metadata_node.rejoin(identity.node, *last)?,
             }
         }
 
@@ -159,6 +160,13 @@ impl Running {
         running.tasks.push(env.tasks.spawn("health", health.watch(env.clone(), peers, map)));
         running.tasks.push(env.tasks.spawn("certificate", renewal.run()));
         housekeeping::start(&running, &running.tasks);
+        let following = entry::follow(
+            env.clone(),
+            config.data_dir.clone(),
+            running.identity.clone(),
+            running.map.clone(),
+        );
+        running.tasks.push(env.tasks.spawn("entry", following));
         Ok(running)
     }
 

@@ -20,6 +20,8 @@ use tonic::Status;
 
 /// A source that sends nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(30);
+/// Before the next source is asked.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The source's own limit for the whole transfer.
 const FETCH_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -67,21 +69,26 @@ pub(super) async fn begin(
     let task = {
         let node = Arc::clone(node);
         async move {
-            let mut stopping = node.stopping.subscribe();
+            let mut stop = node.stopping.subscribe();
             tokio::select! {
-                done = replace(&node, group, id, from) => match done {
-                    Ok(from) => tracing::warn!(%group, %from, "the tables of a replica were replaced"),
-                    Err(error) => {
-                        tracing::error!(%group, error = %chain(&error), "the tables of a replica are not replaced yet");
-                    }
-                },
-                _ = stopping.wait_for(|stop| *stop) => {}
+                () = replace_or_pause(&node, group, id, from) => {}
+                () = async move { drop(stop.wait_for(|stop| *stop).await) } => {}
             }
             node.lock(&node.reinstalling).remove(&group);
         }
     };
     node.jobs.push(node.shared.env.tasks.spawn("metadata-reinstall", task));
     true
+}
+
+async fn replace_or_pause(node: &Arc<MetadataNode>, group: GroupId, id: ReplicaId, from: Option<NodeId>) {
+    match replace(node, group, id, from).await {
+        Ok(from) => tracing::warn!(%group, %from, "the tables of a replica were replaced"),
+        Err(error) => {
+            tracing::error!(%group, error = %chain(&error), "the tables of a replica are not replaced yet");
+            node.shared.env.clock.sleep(PAUSE).await;
+        }
+    }
 }
 
 /// Marks the tables and closes the replica, if it is the one that is meant.

@@ -409,6 +409,7 @@ impl Replica {
             purged: metrics.purged.map(|id| id.index),
             snapshot: metrics.snapshot.map(|id| id.index),
             lag,
+            log_bytes: self.shared.log.replica_stats(self.group).map(|stats| stats.bytes),
             ..GroupStatus::closed(self.group, self.id, condition)
         };
         self.metrics.complete(self.since(status))

@@ -90,6 +90,33 @@ async fn a_damaged_replica_of_group_0_is_replaced_while_its_node_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_all_its_metadata_never_votes_as_who_it_was() {
+    let mut cluster = Cluster::of_three(usual).await;
+    let client = Arc::clone(&cluster.member(2).client);
+    make_bucket(&client).await;
+    partition(&client, put("key", 1)).await.unwrap();
+    drop(client);
+    // The first node: it made the cluster, and began groups.
+    let map = (**cluster.member(1).node.watch_map().borrow()).clone();
+    cluster.stop(NodeId(1)).await;
+    let metadata = cluster.dirs[0].path();
+    std::fs::remove_dir_all(metadata).unwrap();
+    std::fs::create_dir(metadata).unwrap();
+    cluster.restart(NodeId(1)).await;
+    cluster.member(1).node.rejoin(NodeId(1), map).unwrap();
+    for group in [GroupId::SYSTEM, GROUP] {
+        until("a new incarnation votes", async || {
+            let status = cluster.member(1).status(group)?;
+            let votes = cluster.voters(group)?.contains(&status.replica);
+            (votes && status.replica.incarnation.0 > 1 && status.condition == Condition::Sound).then_some(())
+        })
+        .await;
+        cluster.settle(group).await;
+    }
+    assert_eq!(versions(&cluster.member(1).client).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_are_spread_and_leave_a_draining_node() {
     let cluster =
         Cluster::of_three(|config| config.controller.balance_interval = Duration::from_millis(300)).await;

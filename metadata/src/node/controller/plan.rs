@@ -28,7 +28,7 @@ const MOVES_AT_ONCE: usize = 4;
 pub(crate) struct Patience {
     /// A node silent for so long is not given anything new.
     pub(crate) down: Duration,
-    /// A voter silent for so long is replaced.
+    /// A voter whose node is silent for so long, or cannot serve its replicas, is replaced.
     pub(crate) dead: Duration,
 }
 
@@ -123,11 +123,14 @@ impl Planner<'_> {
     }
 
     fn is_dead(&self, node: NodeId) -> bool {
-        self.views.silence(node, self.now) >= self.patience.dead
+        let useless = self.views.silence(node, self.now).max(self.views.failing(node, self.now));
+        useless >= self.patience.dead
     }
 
     fn is_up(&self, node: NodeId) -> bool {
-        self.views.has_heard(node) && self.views.silence(node, self.now) < self.patience.down
+        self.views.has_heard(node)
+            && self.views.silence(node, self.now) < self.patience.down
+            && self.views.failing(node, self.now).is_zero()
     }
 
     fn damaged(&self) -> Vec<MapChange> {

@@ -29,20 +29,32 @@ struct Heard {
 pub(crate) struct Views {
     since: Duration,
     heard: BTreeMap<NodeId, Heard>,
+    /// Nodes that answer and have replicas that stopped, since when they said so without a break.
+    failing: BTreeMap<NodeId, Duration>,
 }
 
 impl Views {
     /// Of a tenure that begins.
     pub(crate) fn new(since: Duration) -> Self {
-        Self { since, heard: BTreeMap::new() }
+        Self { since, heard: BTreeMap::new(), failing: BTreeMap::new() }
     }
 
     pub(crate) fn hear(&mut self, node: NodeId, at: Duration, report: NodeReport) {
+        if report.groups.iter().any(|status| status.condition == Condition::Failed) {
+            self.failing.entry(node).or_insert(at);
+        } else {
+            self.failing.remove(&node);
+        }
         self.heard.insert(node, Heard { at, report });
     }
 
     pub(crate) fn silence(&self, node: NodeId, now: Duration) -> Duration {
         now.saturating_sub(self.heard.get(&node).map_or(self.since, |heard| heard.at))
+    }
+
+    /// How long a node has answered that it cannot serve its replicas: what a disk that failed leaves.
+    pub(crate) fn failing(&self, node: NodeId, now: Duration) -> Duration {
+        self.failing.get(&node).map_or(Duration::ZERO, |since| now.saturating_sub(*since))
     }
 
     pub(crate) fn has_heard(&self, node: NodeId) -> bool {
@@ -78,5 +90,12 @@ impl Views {
         let heard = self.heard.keys().filter(|node| self.silence(**node, now) < fresh);
         let statuses = heard.filter_map(|node| Some((*node, self.replica(*node, group)?)));
         statuses.filter(|(_, status)| status.leads()).max_by_key(|(_, status)| status.term)
+    }
+
+    /// These as they would be had the others been heard first.
+    #[cfg(test)]
+    pub(crate) fn after(mut self, earlier: &Self) -> Self {
+        self.failing.clone_from(&earlier.failing);
+        self
     }
 }

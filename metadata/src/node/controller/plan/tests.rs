@@ -215,6 +215,32 @@ fn a_dead_voter_is_replaced_where_there_is_a_node_and_not_before_its_time() {
 }
 
 #[test]
+fn a_node_that_answers_and_cannot_serve_its_replicas_counts_as_dead_in_the_end() {
+    let mut world = World::new(4, 1);
+    world.settle();
+    let group = (1..=GROUPS).map(GroupId).find(|group| world.voters(group.0).contains(&3)).unwrap();
+    let (replica, _) = world.held[&(group, NodeId(3))];
+    let mut views = Views::new(Duration::ZERO);
+    let mut hear = |world: &World, condition| {
+        views = world.views().after(&views);
+        let groups = vec![GroupStatus::closed(group, replica, condition)];
+        views.hear(NodeId(3), world.now, NodeReport { groups, ..NodeReport::default() });
+        plan(&world.map, &views, world.now, PATIENCE)
+    };
+    assert_eq!(hear(&world, Condition::Failed), vec![]);
+    world.now += PATIENCE.dead - Duration::from_secs(1);
+    assert_eq!(hear(&world, Condition::Failed), vec![], "not yet");
+    world.now += Duration::from_secs(1);
+    let moved = hear(&world, Condition::Failed);
+    assert!(
+        moved.iter().any(|change| matches!(change, MapChange::SetVoters { voters, .. } if
+        voters.iter().all(|voter| voter.node != NodeId(3)))),
+        "{moved:?}"
+    );
+    assert_eq!(hear(&world, Condition::Sound), vec![], "it serves again");
+}
+
+#[test]
 fn a_draining_node_gives_its_votes_away_and_keeps_them_if_nobody_can_take_them() {
     let mut world = World::new(4, 1);
     world.settle();
