@@ -1,59 +1,50 @@
 //! Calls through a generated service.
+
 use crate::loopback::{LIMIT, OURS, start};
-use ashlar_proto::metadata::{
-    SnapshotPiece, SnapshotReply,
-    metadata_service_client::MetadataServiceClient,
-    metadata_service_server::{MetadataService, MetadataServiceServer},
+use ashlar_proto::node::{
+    JoinReply, JoinRequest,
+    join_service_client::JoinServiceClient,
+    join_service_server::{JoinService, JoinServiceServer},
 };
 use ashlar_rpc::{Caller, Class, Peers, Routes, RpcIdentity, bind, call_timeout, never_sent, request, serve};
 use ashlar_runtime::Env;
 use ashlar_types::{ClusterId, NodeId};
 use bytes::Bytes;
-use futures_util::{Stream, stream};
 use std::time::Duration;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status};
 
-/// Answers a snapshot with its bytes; one whose head asks for it with its caller, or never.
+/// Answers with the bytes it was given; one token asks for the caller instead, another for no answer.
 struct Echo;
 
-const WHO: Bytes = Bytes::from_static(b"who");
-const NEVER: Bytes = Bytes::from_static(b"never");
+const WHO: &str = "who";
+const NEVER: &str = "never";
 
 #[tonic::async_trait]
-impl MetadataService for Echo {
-    async fn install_snapshot(
-        &self,
-        request: Request<Streaming<SnapshotPiece>>,
-    ) -> Result<Response<SnapshotReply>, Status> {
-        let caller = request.extensions().get::<Caller>().map_or(0, |caller| caller.0.0);
-        let mut pieces = request.into_inner();
-        let mut total = Vec::new();
-        while let Some(piece) = pieces.message().await? {
-            if piece.head == NEVER {
-                return std::future::pending().await;
-            }
-            if piece.head == WHO {
-                total.extend(caller.to_string().into_bytes());
-            }
-            total.extend(piece.data);
+impl JoinService for Echo {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        let node = request.extensions().get::<Caller>().map_or(0, |caller| caller.0.0);
+        let JoinRequest { token, public_key, .. } = request.into_inner();
+        match token.as_str() {
+            NEVER => std::future::pending().await,
+            WHO => Ok(Response::new(JoinReply { node, ..JoinReply::default() })),
+            _ => Ok(Response::new(JoinReply { map: public_key, ..JoinReply::default() })),
         }
-        Ok(Response::new(SnapshotReply { payload: Bytes::from(total) }))
     }
 }
 
 fn members() -> Routes {
-    Routes::new().add(MetadataServiceServer::new(Echo))
+    Routes::new().add(JoinServiceServer::new(Echo))
 }
 
-fn message(head: Bytes, data: Bytes) -> impl Stream<Item = SnapshotPiece> {
-    stream::iter([SnapshotPiece { group: 1, target: 2, head, data, last: true }])
+fn message(token: &str, public_key: Bytes) -> JoinRequest {
+    JoinRequest { token: token.to_owned(), public_key, ..JoinRequest::default() }
 }
 
 async fn echo(peers: &Peers, address: &str, class: Class, payload: Bytes) -> Result<Bytes, Status> {
-    let mut client = MetadataServiceClient::new(peers.service(address, class))
+    let mut client = JoinServiceClient::new(peers.service(address, class))
         .max_decoding_message_size(ashlar_rpc::MAX_MESSAGE_BYTES);
-    let call = client.install_snapshot(request(message(Bytes::new(), payload), LIMIT));
-    call_timeout(&*peers.env().clock, LIMIT, call).await.map(|reply| reply.payload)
+    let call = client.join(request(message("", payload), LIMIT));
+    call_timeout(&*peers.env().clock, LIMIT, call).await.map(|reply| reply.map)
 }
 
 #[tokio::test]
@@ -65,9 +56,9 @@ async fn a_call_is_answered_on_every_class_of_connection() {
     for class in [Class::Small, Class::Bulk(0), Class::Bulk(1), Class::Bulk(2)] {
         assert_eq!(echo(&peers, &server.address, class, payload.clone()).await.unwrap(), payload);
     }
-    let mut client = MetadataServiceClient::new(peers.bulk(&server.address));
-    let reply = client.install_snapshot(message(WHO, Bytes::new())).await.unwrap();
-    assert_eq!(reply.into_inner().payload, "2", "the server learns which node calls");
+    let mut client = JoinServiceClient::new(peers.bulk(&server.address));
+    let reply = client.join(message(WHO, Bytes::new())).await.unwrap();
+    assert_eq!(reply.into_inner().node, 2, "the server learns which node calls");
 }
 
 #[tokio::test]
@@ -88,7 +79,7 @@ async fn a_caller_of_another_cluster_is_refused() {
 #[tokio::test]
 async fn an_open_service_answers_strangers() {
     let env = Env::real();
-    let routes = Routes::new().add_open(MetadataServiceServer::new(Echo));
+    let routes = Routes::new().add_open(JoinServiceServer::new(Echo));
     let server = start(&env, routes, RpcIdentity::unformed()).await;
     let peers = Peers::new(env, RpcIdentity::unformed());
     let payload = Bytes::from_static(b"let me in");
@@ -100,15 +91,15 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
     let env = Env::real();
     let server = start(&env, members(), RpcIdentity::of(OURS, NodeId(1))).await;
     let peers = Peers::new(env.clone(), RpcIdentity::of(OURS, NodeId(2)));
-    let mut client = MetadataServiceClient::new(peers.service(&server.address, Class::Small));
+    let mut client = JoinServiceClient::new(peers.service(&server.address, Class::Small));
     let limit = Duration::from_millis(50);
     let unanswered = || message(NEVER, Bytes::new());
-    let local = call_timeout(&*env.clock, limit, client.install_snapshot(unanswered())).await.unwrap_err();
+    let local = call_timeout(&*env.clock, limit, client.join(unanswered())).await.unwrap_err();
     assert_eq!(local.code(), Code::DeadlineExceeded);
     // The deadline that travels with the request ends the call on the server, whatever the client does.
     let mut asked = Request::new(unanswered());
     asked.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
-    let remote = call_timeout(&*env.clock, LIMIT, client.install_snapshot(asked)).await.unwrap_err();
+    let remote = call_timeout(&*env.clock, LIMIT, client.join(asked)).await.unwrap_err();
     assert!(matches!(remote.code(), Code::DeadlineExceeded | Code::Cancelled), "{remote}");
 }
 
