@@ -9,7 +9,7 @@ use crate::{
 use ashlar_datapath::{ShardError, ShardIo, ShardSink, ShardSource, Unit};
 use ashlar_placement::ClusterMap;
 use ashlar_proto::shard::{self as wire, put_frame::Frame, shard_service_client::ShardServiceClient};
-use ashlar_rpc::{Class, MAX_MESSAGE_BYTES, PeerService, Peers};
+use ashlar_rpc::{Class, MAX_MESSAGE_BYTES, PeerService, Peers, request as request_within};
 use ashlar_runtime::{ClockExt, Env, TaskHandle};
 use ashlar_storage::{DriveStore, ShardUnit, ShardWriter, UnitRead};
 use ashlar_types::{DriveId, NodeId, ShardId, ShardMeta, ShardStat};
@@ -112,7 +112,7 @@ impl ShardClient {
             }
             Place::There(node, mut client) => {
                 let request = wire::StatRequest { drive: drive.0, shard: shard.encode().to_vec().into() };
-                let reply = self.call(node, client.stat(request)).await?;
+                let reply = self.call(node, client.stat(request_within(request, CALL_TIMEOUT))).await?;
                 if reply.stat.is_empty() {
                     return Ok(None);
                 }
@@ -157,7 +157,7 @@ impl ShardIo for ShardClient {
                     first_unit: units.start,
                     end_unit: units.end,
                 };
-                let stream = self.call(node, client.get(request)).await?;
+                let stream = self.call(node, client.get(request_within(request, CALL_TIMEOUT))).await?;
                 Ok(Box::new(RemoteSource { stream, env: self.env.clone() }))
             }
         }
@@ -169,7 +169,9 @@ impl ShardIo for ShardClient {
             Place::There(node, mut client) => {
                 let shards = shards.into_iter().map(|shard| shard.encode().to_vec().into()).collect();
                 let request = wire::DeleteRequest { drive: drive.0, shards };
-                self.call(node, client.delete(request)).await.map(|wire::DeleteReply {}| ())
+                self.call(node, client.delete(request_within(request, CALL_TIMEOUT)))
+                    .await
+                    .map(|wire::DeleteReply {}| ())
             }
         }
     }
@@ -187,8 +189,8 @@ impl ShardIo for ShardClient {
             }
             Place::There(node, mut client) => {
                 let after = after.map(|shard| shard.encode().to_vec().into()).unwrap_or_default();
-                let reply =
-                    self.call(node, client.list(wire::ListRequest { drive: drive.0, after, limit })).await?;
+                let request = wire::ListRequest { drive: drive.0, after, limit };
+                let reply = self.call(node, client.list(request_within(request, CALL_TIMEOUT))).await?;
                 let stats = reply.stats.iter().map(|stat| convert::stat(stat)).collect::<Result<_, _>>();
                 stats.map_err(|status| convert::error_from_wire(&status))
             }
@@ -272,7 +274,8 @@ impl RemoteSink {
         let open = wire::Open { drive: drive.0, meta: convert::encode(meta) };
         let open = wire::PutFrame { frame: Some(Frame::Open(open)) };
         frames.send(open).await.map_err(|_| ShardError::Unreachable)?;
-        let mut replies = client.call(node, service.put(ReceiverStream::new(stream))).await?;
+        let mut replies =
+            client.call(node, service.put(request_within(ReceiverStream::new(stream), CALL_TIMEOUT))).await?;
         let opened = match client.env.clock.timeout(CALL_TIMEOUT, replies.message()).await {
             Ok(Ok(reply)) if is_stage(reply.as_ref(), wire::PutStage::Opened) => Ok(()),
             Ok(Err(status)) => Err(convert::error_from_wire(&status)),
