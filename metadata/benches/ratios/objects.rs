@@ -31,7 +31,7 @@ impl Group {
     pub(crate) fn make(dir: &Path, group: GroupId, memory: &FjallMemory) -> Result<Self> {
         let kv: Arc<dyn Kv> = Arc::new(memory.open(dir)?);
         let this = Self { state: Arc::new(StateMachine::open(group, kv)?), group };
-        this.apply(vec![entry(0, bucket(group)?)])?;
+        this.apply(vec![entry(0, bucket(group, Timestamp(1))?)])?;
         Ok(this)
     }
 
@@ -63,12 +63,13 @@ impl Group {
     }
 }
 
-pub(crate) fn bucket(group: GroupId) -> Result<Command> {
+/// A reservation that is older than a day by the group's clock is not honoured.
+pub(crate) fn bucket(group: GroupId, created: Timestamp) -> Result<Command> {
     let bucket = BucketInfo {
         id: BUCKET,
         name: BucketName::parse("bench").context("a bucket name")?,
         owner: "bench".into(),
-        created: Timestamp(1),
+        created,
         location: String::new(),
         group,
     };

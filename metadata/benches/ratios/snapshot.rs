@@ -113,7 +113,7 @@ async fn form(bench: &Bench, node: &Arc<MetadataNode>) -> Result<()> {
         ensure!(bench.env.clock.monotonic() < deadline, "the group has no leader");
         bench.env.clock.sleep(POLL).await;
     }
-    let bucket = client.propose(GROUP, None, bucket(GROUP)?, LIMIT).await?;
+    let bucket = client.propose(GROUP, None, bucket(GROUP, bench.env.clock.wall())?, LIMIT).await?;
     ensure!(bucket.is_ok(), "{bucket:?}");
     Ok(())
 }
