@@ -27,6 +27,8 @@ pub struct Faults {
     active: Vec<Active>,
     next_at: u64,
     armed: Option<u64>,
+    /// Until then nothing else begins: a log is to be damaged as soon as all are well.
+    damaging: Option<u64>,
     counts: BTreeMap<&'static str, u64>,
     coverage: BTreeMap<&'static str, u64>,
     /// Processes that ended, and since when.
@@ -55,6 +57,8 @@ enum Undo {
 
 /// Faults at the same time.
 const AT_ONCE: usize = 3;
+/// Longer than any fault but the longest outages.
+const DAMAGING_MS: u64 = 40_000;
 /// Between looks at what ended.
 const MEND_MS: u64 = 100;
 /// A process that ended is started again after this.
@@ -70,6 +74,7 @@ impl Faults {
             active: Vec::new(),
             next_at: 0,
             armed: None,
+            damaging: None,
             counts: BTreeMap::new(),
             coverage: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -100,7 +105,11 @@ impl Faults {
         if self.armed.is_some() {
             self.kill_in_complete(cluster, now);
         }
-        if now >= self.next_at && self.active.len() < AT_ONCE {
+        if let Some(until) = self.damaging {
+            if now >= until || self.damage(cluster) {
+                self.damaging = None;
+            }
+        } else if now >= self.next_at && self.active.len() < AT_ONCE {
             self.next_at = now + self.seed.between(1_000, 9_000);
             let kind = Kind::choose(&mut self.seed);
             self.begin(cluster, kind);
@@ -110,7 +119,7 @@ impl Faults {
 
     /// Ends all faults.
     pub fn heal(&mut self, cluster: &mut Cluster) {
-        self.armed = None;
+        (self.armed, self.damaging) = (None, None);
         for active in std::mem::take(&mut self.active) {
             self.undo(cluster, active.undo);
         }
@@ -179,7 +188,7 @@ impl Faults {
             Kind::Restart => self.restart(cluster),
             Kind::ClockJump => self.clock_jump(cluster),
             Kind::DiskFull => self.disk_full(cluster),
-            Kind::DamagedLog => self.damage(cluster),
+            Kind::DamagedLog => self.damaging = Some(cluster.millis() + DAMAGING_MS),
             Kind::ChangeVoters => self.change_voters(cluster),
         }
     }

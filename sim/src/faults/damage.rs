@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// A replica that lags further has not what the others need if one of them forgets.
 const LAG_MAX: u64 = 100;
+const LOOK_MS: u64 = 50;
 
 impl Faults {
     /// Writes fail for a while.
@@ -29,9 +30,10 @@ impl Faults {
 
     /// A byte of a log record flips while the host is down. Only one replica of a group may forget at a time, so all
     /// others have to be well.
-    pub(super) fn damage(&mut self, cluster: &mut Cluster) {
-        if !self.active.is_empty() || !all_well(cluster) {
-            return;
+    /// `false`: not yet.
+    pub(super) fn damage(&mut self, cluster: &mut Cluster) -> bool {
+        if !self.active.is_empty() || !cluster.millis().is_multiple_of(LOOK_MS) || !all_well(cluster) {
+            return false;
         }
         let host = self.seed.index(cluster.hosts.len());
         let recent = cluster.hosts[host].recent_writes();
@@ -41,9 +43,9 @@ impl Faults {
         let disk = cluster.hosts[host].disk();
         let logs: Vec<PathBuf> = disk.image().files().into_iter().filter(|path| is_log(path)).collect();
         for _ in 0..200 {
-            let Some(path) = self.seed.pick(&logs).cloned() else { return };
-            let Ok(file) = disk.open(&path, OpenMode::ReadWrite) else { return };
-            let Ok(len) = file.len() else { return };
+            let Some(path) = self.seed.pick(&logs).cloned() else { return true };
+            let Ok(file) = disk.open(&path, OpenMode::ReadWrite) else { return true };
+            let Ok(len) = file.len() else { return true };
             let offset = self.seed.below(len);
             let mut byte = [0];
             let readable = len > 0 && file.read_exact_at(&mut byte, offset).is_ok();
@@ -60,8 +62,9 @@ impl Faults {
                 self.cover("damaged_log");
                 cluster.trace().event(format_args!("damaged: {} at {offset}", path.display()));
             }
-            return;
+            return true;
         }
+        true
     }
 }
 

@@ -45,7 +45,7 @@ const KINDS: [(Kind, u64); 18] = [
     (Kind::Restart, 5),
     (Kind::ClockJump, 6),
     (Kind::DiskFull, 3),
-    (Kind::DamagedLog, 3),
+    (Kind::DamagedLog, 5),
     (Kind::ChangeVoters, 6),
 ];
 
