@@ -318,10 +318,8 @@ impl Faults {
         let Some(host) = self.someone(cluster) else { return };
         self.count(kind);
         self.cut_off(cluster, kind, host);
-        let until = match kind {
-            Kind::LongOutage => self.for_secs(cluster, 30, most),
-            _ => cluster.millis() + self.seed.between(100, most * 1_000),
-        };
+        let least = if kind == Kind::LongOutage { 30_000 } else { 100 };
+        let until = cluster.millis() + self.seed.between(least, most * 1_000);
         self.lasts(until, Undo::Down(host));
     }
 
@@ -430,7 +428,7 @@ impl Faults {
             return;
         }
         let members: BTreeSet<ReplicaId> = leader.voters.iter().copied().collect();
-        let (leaves, joins) = (self.seed.next(), self.seed.next());
+        let (leaves, joins) = (self.seed.number(), self.seed.number());
         self.count(Kind::ChangeVoters);
         cluster.trace().event(format_args!("change voters: group {group}"));
         cluster.operate(&Order::ChangeMap(Arc::new(move |map| {

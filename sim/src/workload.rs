@@ -75,12 +75,15 @@ pub(crate) struct Plan {
     /// The tag that some call of a key saw last.
     pub(crate) seen: BTreeMap<Place, Body>,
     pub(crate) versions: BTreeMap<Place, Vec<VersionName>>,
-    pub(crate) uploads: Vec<(usize, Place, UploadName, Vec<(u16, Value)>)>,
+    pub(crate) uploads: Vec<OpenUpload>,
     /// Deletes of a bucket under way, and whether there was more than one at a time.
     pub(crate) deleting: BTreeMap<String, (u32, bool)>,
     /// What clients saw that no correct store shows, beyond what histories can tell.
     pub(crate) oddities: Vec<String>,
 }
+
+/// Bucket by index, key, name, and the parts that are known to be there.
+pub(crate) type OpenUpload = (usize, Place, UploadName, Vec<(u16, Value)>);
 
 #[derive(Clone)]
 pub(crate) struct TestBucket {

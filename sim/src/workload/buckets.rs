@@ -54,10 +54,10 @@ impl Caller {
 
     async fn directory(&self, name: &str) -> Option<Option<BucketRow>> {
         let name = BucketName::parse(name).ok()?;
-        match self.ask(GroupId::SYSTEM, Query::Bucket { name }).await? {
-            Answer::Bucket(row) => Some(row),
-            _ => None,
-        }
+        let Answer::Bucket(row) = self.ask(GroupId::SYSTEM, Query::Bucket { name }).await? else {
+            return None;
+        };
+        Some(row)
     }
 
     async fn create_bucket(&mut self, name: &str) -> Result<Outcome, Failed> {

@@ -204,6 +204,7 @@ impl From<Failed> for Outcome {
 }
 
 /// What the refusal of a write says about what is stored.
+#[allow(clippy::wildcard_enum_match_arm, reason = "refusals that are not named are not expected")]
 pub(super) fn refused(refusal: &Refusal) -> Option<Reply> {
     match refusal {
         Refusal::PreconditionFailed => Some(Reply::PreconditionFailed),

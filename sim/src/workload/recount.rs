@@ -82,9 +82,7 @@ impl Caller {
         upload: UploadId,
     ) -> Option<Vec<u64>> {
         let query = Query::Parts { bucket: bucket.info.id, key, upload, after: 0, limit: PAGE };
-        match self.ask(bucket.info.group, query).await? {
-            Answer::Parts(parts) => Some(parts?.parts.iter().map(|part| part.size).collect()),
-            _ => None,
-        }
+        let Answer::Parts(parts) = self.ask(bucket.info.group, query).await? else { return None };
+        Some(parts?.parts.iter().map(|part| part.size).collect())
     }
 }

@@ -43,7 +43,7 @@ impl Cluster {
             .max_message_latency(Duration::from_millis(seed.between(2, 12)))
             .tcp_capacity(TCP_CAPACITY)
             .enable_random_order()
-            .rng_seed(seed.next())
+            .rng_seed(seed.number())
             .build();
         let time = SimTime::default();
         let trace = Trace::new(time.clone(), echo);

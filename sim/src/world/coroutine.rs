@@ -80,7 +80,7 @@ impl Shared {
         loop {
             match std::mem::replace(&mut *baton, Baton::Held) {
                 Baton::Loop(order) => return order,
-                other => *baton = other,
+                other @ (Baton::Task(_) | Baton::Held) => *baton = other,
             }
             baton = self.passed.wait(baton).unwrap_or_else(PoisonError::into_inner);
         }
@@ -91,7 +91,7 @@ impl Shared {
         loop {
             match std::mem::replace(&mut *baton, Baton::Held) {
                 Baton::Task(stop) => return stop,
-                other => *baton = other,
+                other @ (Baton::Loop(_) | Baton::Held) => *baton = other,
             }
             baton = self.passed.wait(baton).unwrap_or_else(PoisonError::into_inner);
         }

@@ -128,8 +128,7 @@ impl Host {
     /// The node as it runs now. Not to be kept.
     pub fn node(&self) -> Option<Arc<MetadataNode>> {
         let life = self.state().life.clone()?;
-        let node = life.node.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        node
+        life.node.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
     /// All rows of its replica of a group.
@@ -169,7 +168,7 @@ impl Host {
         let survivors = match state.seed.below(8) {
             0 => Survivors::None,
             1 => Survivors::All,
-            _ => Survivors::Random { seed: state.seed.next() },
+            _ => Survivors::Random { seed: state.seed.number() },
         };
         let history = state.disk.history();
         state.disk = SimDisk::with_image(history.crash(history.events.len(), survivors));

@@ -103,7 +103,7 @@ impl AsyncWrite for SimStream {
         match Pin::new(&mut self.stream).poll_shutdown(context) {
             // Turmoil refuses a second shutdown, sockets do not.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
-            other => other,
+            other @ (Poll::Ready(_) | Poll::Pending) => other,
         }
     }
 }

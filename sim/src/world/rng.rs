@@ -12,7 +12,7 @@ impl Seed {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,12 +21,12 @@ impl Seed {
     }
 
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.number())
     }
 
     /// A number in `0..bound`; 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        let product = u128::from(self.next()) * u128::from(bound);
+        let product = u128::from(self.number()) * u128::from(bound);
         u64::try_from(product >> 64).expect("the upper half of a product of two u64 fits one")
     }
 
@@ -49,7 +49,7 @@ impl Seed {
     }
 
     pub fn u128(&mut self) -> u128 {
-        u128::from(self.next()) << 64 | u128::from(self.next())
+        u128::from(self.number()) << 64 | u128::from(self.number())
     }
 }
 
@@ -67,7 +67,7 @@ impl Rng for SimRng {
     fn fill(&self, out: &mut [u8]) {
         let mut seed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for chunk in out.chunks_mut(8) {
-            chunk.copy_from_slice(&seed.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&seed.number().to_le_bytes()[..chunk.len()]);
         }
     }
 }
