@@ -13,6 +13,7 @@
 mod commits;
 mod line;
 mod list_page;
+mod log_appends;
 mod nodes;
 mod objects;
 mod place;
@@ -34,7 +35,15 @@ use std::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// In the order they are printed.
-const LINES: &[Line] = &[list_page::LINE, rss::LINE, snapshot::LINE, commits::LINE, reads::LINE];
+const LINES: &[Line] = &[
+    list_page::LINE,
+    rss::LINE,
+    snapshot::LINE,
+    commits::LINE,
+    reads::LINE,
+    log_appends::SIXTEEN,
+    log_appends::SIXTY_FOUR,
+];
 
 /// How much is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

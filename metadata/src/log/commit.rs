@@ -9,6 +9,7 @@ use super::{
     state::{Move, State, Take},
     window::Window,
 };
+use crate::planted::{Plant, planted};
 use ashlar_runtime::{
     AlignedBuf, Clock,
     sync::{Mutex, MutexGuard},
@@ -105,7 +106,10 @@ pub(super) async fn run(shared: &Shared) {
 }
 
 fn commit(shared: &Shared, mut batch: Batch, buffer: &mut AlignedBuf) -> io::Result<()> {
-    let answers = std::mem::take(&mut batch.answers);
+    let mut answers = std::mem::take(&mut batch.answers);
+    if planted(Plant::AckBeforeFlush) {
+        std::mem::take(&mut answers).into_iter().for_each(|done| done.tell(Ok(())));
+    }
     let written = write(shared, &batch, buffer);
     match &written {
         Ok(()) => answers.into_iter().for_each(|done| done.tell(Ok(()))),

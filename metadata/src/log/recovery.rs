@@ -50,8 +50,8 @@ pub(super) fn recover(files: &Files, rng: &dyn Rng, options: &LogOptions) -> Res
     let failed = |source| files.failed(source);
     files.create_dir().map_err(failed)?;
     let scanned = scan(files, rng)?;
-    let replay = Replay::run(&scanned);
-    settle::settle(files, &scanned, &replay).map_err(failed)?;
+    let mut replay = Replay::run(&scanned);
+    settle::settle(files, &scanned, &mut replay).map_err(failed)?;
     let largest = options.segment_bytes;
     let sizes = Sizes { largest, next: options.first_segment_bytes.min(largest) };
     let mut space = Space::new(sizes, scanned.next_id);

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     encoding::{decode, encode},
+    planted::{Plant, planted},
     raft::types::{LogId, RaftEntry, RaftTypes, Vote},
 };
 use ashlar_runtime::{Pool, TaskHandle, Tasks, sync::Mutex};
@@ -159,6 +160,8 @@ impl LogStore {
             };
             let before_purge = self.0.before_purge.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let before_purge = before_purge.ok_or_else(|| io::Error::other("the log is closed"))?;
+            let before_purge: BeforePurge =
+                if planted(Plant::PurgePastPersisted) { Arc::new(|| Ok(())) } else { before_purge };
             let durable = self.0.pool.run(move || before_purge()).await.map_err(io::Error::other);
             let mut state = self.shared().lock();
             match durable.and_then(|durable| durable) {
@@ -280,6 +283,10 @@ impl RaftLogStorage<RaftTypes> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if planted(Plant::VoteNotSynced) {
+            let (answer, _) = oneshot::channel();
+            return self.shared().lock().vote(self.0.key, *vote, answer);
+        }
         self.wait(|state, answer| state.vote(self.0.key, *vote, answer)).await
     }
 

@@ -430,6 +430,7 @@ impl Replica {
         GroupStatus {
             leading_ms: age(seen.leading),
             snapshot_age_ms: age(seen.snapshot),
+            log_bytes: self.shared.log.replica_stats(self.group).map(|stats| stats.bytes),
             applied_entries: entries(status.last_applied).saturating_sub(seen.opened),
             ..status
         }

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        format::{BLOCK_BYTES, BatchNumber, Kind, Record, ReplicaKey, Salt, Section, Seed, State, memory},
+        format::{BLOCK_BYTES, BatchNumber, Kind, Record, ReplicaKey, Section, Seed, State, memory},
         replica::{Condition, ReplicaLog},
         segment::SegmentFile,
         slots::{Place, Slot, Slots, UseNumber},
@@ -11,7 +11,10 @@ use super::{
     },
     scan::{Found, Scanned, Segment},
 };
-use crate::raft::types::LogId;
+use crate::{
+    planted::{Plant, planted},
+    raft::types::LogId,
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A replica as far as it was read.
@@ -40,11 +43,13 @@ pub(super) struct Replay {
     replicas: BTreeMap<ReplicaKey, Replaying>,
     uses: Vec<Used>,
     /// End of the newest whole batch.
-    tail: u64,
+    pub(super) tail: u64,
     /// Number and header checksum of that batch.
     pub(super) last: (BatchNumber, u64),
-    /// A batch that a crash has torn.
-    pub(super) torn: Option<BatchNumber>,
+    /// A batch that a crash has torn, wherever it lies.
+    pub(super) torn: Vec<Found>,
+    /// The newest whole batch.
+    pub(super) newest: Option<Found>,
     /// Whole batches are missing.
     pub(super) lossy: bool,
 }
@@ -56,18 +61,30 @@ impl Replay {
         if let Some((number, found)) = newest
             && !is_whole(scanned, found)
         {
+            replay.torn.push(found.clone());
+            let same = scanned.copies.iter().filter(|copy| copy.head.number == *number);
+            let (whole, torn): (Vec<&Found>, Vec<&Found>) = same.partition(|copy| is_whole(scanned, copy));
+            replay.torn.extend(torn.into_iter().cloned());
+            newest = whole.first().map(|copy| (number, *copy));
+        }
+        if newest.is_none()
+            && let Some(number) = replay.torn.first().map(|torn| torn.head.number)
+        {
             tracing::info!(batch = number.0, "the newest batch of the Raft log was torn by a crash");
-            replay.torn = Some(*number);
             newest = scanned.batches.range(..number).next_back();
             // The batch before a torn one is there, or it is damaged.
             replay.lossy = newest.map_or(0, |(before, _)| before.0) + 1 != number.0;
         }
+        replay.newest = newest.map(|(_, found)| found.clone());
         if let Some((number, found)) = newest {
             replay.last = (*number, found.crc);
             replay.tail = found.head.offset + u64::from(found.head.len);
             replay.batches(scanned, found.head.oldest);
-        } else if let Some(torn) = replay.torn {
-            replay.last = (BatchNumber(torn.0 - 1), 0);
+            if planted(Plant::StaleRecordAccepted) {
+                replay.accept_stale(scanned);
+            }
+        } else if let Some(torn) = replay.torn.first() {
+            replay.last = (BatchNumber(torn.head.number.0 - 1), 0);
         }
         if replay.lossy || scanned.unreadable {
             replay.condemn_all("whole batches of the log are unreadable");
@@ -78,6 +95,9 @@ impl Replay {
 
     fn batches(&mut self, scanned: &Scanned, oldest: BatchNumber) {
         let mut next = (oldest, None);
+        if planted(Plant::TornTailSwallowsMiddle) {
+            self.end_at_damage(scanned, oldest);
+        }
         for (number, found) in scanned.batches.range(oldest..=self.last.0) {
             let continues = next.1.is_none_or(|crc| crc == found.head.previous);
             if *number != next.0 || !continues {
@@ -89,8 +109,38 @@ impl Replay {
                 self.lossy = true;
                 self.condemn_all("whole batches of the log are unreadable");
             }
+            // Of the newest one there may be a copy that is whole where this one is not.
+            let found =
+                self.newest.clone().filter(|newest| newest.head.number == *number).unwrap_or(found.clone());
             next = (number.next(), Some(found.crc));
-            self.batch(scanned, found);
+            self.batch(scanned, &found);
+        }
+    }
+
+    /// Takes the first batch that is not whole for the end of the log.
+    fn end_at_damage(&mut self, scanned: &Scanned, oldest: BatchNumber) {
+        let mut whole = None;
+        for (number, found) in scanned.batches.range(oldest..=self.last.0) {
+            let follows = whole.is_none_or(|(before, _): (BatchNumber, &Found)| before.next() == *number);
+            if !follows || !is_whole(scanned, found) {
+                break;
+            }
+            whole = Some((*number, found));
+        }
+        if let Some((number, found)) = whole {
+            self.last = (number, found.crc);
+            self.tail = found.head.offset + u64::from(found.head.len);
+        }
+    }
+
+    /// Goes on with whatever batch lies where the log ends.
+    fn accept_stale(&mut self, scanned: &Scanned) {
+        let Some(segment) = self.uses.last().map(|used| used.segment) else { return };
+        for found in scanned.batches.values() {
+            if found.segment == segment && found.head.offset == self.tail {
+                self.tail += u64::from(found.head.len);
+                self.batch(scanned, found);
+            }
         }
     }
 
@@ -207,6 +257,14 @@ impl Replaying {
     }
 
     fn into_log(self) -> ReplicaLog {
+        if planted(Plant::WipedVoterVotes) && self.condemned.is_some() {
+            return ReplicaLog::found(
+                Condition::Sound,
+                State::default(),
+                Slots::default(),
+                Some(self.state_at),
+            );
+        }
         let condition = match (self.condemned, self.retired) {
             (None, _) => Condition::Sound,
             (Some(_), false) => Condition::Condemned,
@@ -235,7 +293,6 @@ fn bytes_of(scanned: &Scanned, found: &Found) -> Vec<u8> {
 /// Whether all records of a batch verify.
 fn is_whole(scanned: &Scanned, found: &Found) -> bool {
     let bytes = bytes_of(scanned, found);
-    let Salt(_) = scanned.salt;
     bytes.len() == memory(found.head.len.into())
         && found.head.sections_at().all(|(start, section)| {
             let seed = Seed { salt: scanned.salt, batch: found.head.number, key: section.key };

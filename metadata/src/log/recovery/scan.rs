@@ -17,6 +17,8 @@ pub(super) struct Scanned {
     pub(super) segments: Vec<Segment>,
     /// Batches by number; of several with one number the one that continues the log.
     pub(super) batches: BTreeMap<BatchNumber, Found>,
+    /// Others with the same numbers.
+    pub(super) copies: Vec<Found>,
     pub(super) next_id: SegmentId,
     /// A block that may have been a batch's could not be read.
     pub(super) unreadable: bool,
@@ -49,8 +51,14 @@ pub(super) fn scan(files: &Files, rng: &dyn Rng) -> Result<Scanned, LogError> {
     let Some(salt) = salt_of(&opened)? else {
         return without_salt(files, rng, opened, next_id);
     };
-    let mut scanned =
-        Scanned { salt, segments: Vec::new(), batches: BTreeMap::new(), next_id, unreadable: false };
+    let mut scanned = Scanned {
+        salt,
+        segments: Vec::new(),
+        batches: BTreeMap::new(),
+        copies: Vec::new(),
+        next_id,
+        unreadable: false,
+    };
     let mut found = Vec::new();
     let mut unreadable = Vec::new();
     for file in opened {
@@ -101,7 +109,14 @@ fn without_salt(
         }
     }
     let salt = Salt(rng.u64());
-    Ok(Scanned { salt, segments: Vec::new(), batches: BTreeMap::new(), next_id, unreadable: false })
+    Ok(Scanned {
+        salt,
+        segments: Vec::new(),
+        batches: BTreeMap::new(),
+        copies: Vec::new(),
+        next_id,
+        unreadable: false,
+    })
 }
 
 /// Adds the batches of one segment and returns the blocks that could not be read.
@@ -143,7 +158,9 @@ impl Scanned {
             let before = self.batches.get(&BatchNumber(number.0 - 1)).map(|before| before.crc);
             let continues = before.is_none_or(|crc| crc == batch.head.previous);
             if continues || !self.batches.contains_key(&number) {
-                self.batches.insert(number, batch);
+                self.copies.extend(self.batches.insert(number, batch));
+            } else {
+                self.copies.push(batch);
             }
         }
         hidden
