@@ -202,7 +202,7 @@ fn write_file(file: &dyn DiskFile, mut waiting: mpsc::UnboundedReceiver<Waiting>
         kept += batch.len() as u64;
         for (_, done) in batch {
             // The writer waits, or the round has ended.
-            let _ = done.send(written.as_ref().map(|()| ()).map_err(|error| error.kind().into()));
+            let _ = done.send(written.as_ref().copied().map_err(|error| error.kind().into()));
         }
         if kept >= 4 * KEPT {
             // What a rewrite of the file would give back, for nothing.

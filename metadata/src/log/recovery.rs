@@ -49,11 +49,11 @@ pub(super) struct Recovered {
 pub(super) fn recover(files: &Files, rng: &dyn Rng, options: &LogOptions) -> Result<Recovered, LogError> {
     let failed = |source| files.failed(source);
     files.create_dir().map_err(failed)?;
-    let scanned = scan(files, rng)?;
+    let mut scanned = scan(files, rng)?;
     let mut replay = Replay::run(&scanned);
-    settle::settle(files, &scanned, &mut replay).map_err(failed)?;
     let largest = options.segment_bytes;
     let sizes = Sizes { largest, next: options.first_segment_bytes.min(largest) };
+    settle::settle(files, &mut scanned, &mut replay, sizes.next).map_err(failed)?;
     let mut space = Space::new(sizes, scanned.next_id);
     let Scanned { salt, unreadable, .. } = scanned;
     let mut last = replay.last;

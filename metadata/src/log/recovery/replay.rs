@@ -183,6 +183,11 @@ impl Replay {
         }
     }
 
+    /// The log goes on in the segment of this batch.
+    pub(super) fn begin_use(&mut self, found: &Found) {
+        self.uses.push(Used { segment: found.segment, first: found.head.number });
+    }
+
     /// Condemns replicas whose records do not add up.
     fn settle_replicas(&mut self) {
         for (key, replica) in &mut self.replicas {
