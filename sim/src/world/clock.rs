@@ -1,5 +1,6 @@
 //! Time of a host: tokio's paused clock, which turmoil advances, and a wall clock that may be wrong.
 
+use super::coroutine;
 use ashlar_runtime::{Clock, clock::Sleep};
 use ashlar_types::Timestamp;
 use std::{
@@ -49,6 +50,8 @@ impl Skew {
 #[derive(Debug)]
 pub(crate) struct SimClock {
     origin: tokio::time::Instant,
+    /// Nanoseconds, as of the last time that the process asked.
+    last: AtomicU64,
     time: SimTime,
     skew: Skew,
 }
@@ -57,13 +60,21 @@ impl SimClock {
     /// Of a process that starts now; called in its host.
     #[allow(clippy::disallowed_methods, reason = "the simulated clock is made from tokio's")]
     pub(crate) fn new(time: SimTime, skew: Skew) -> Self {
-        Self { origin: tokio::time::Instant::now(), time, skew }
+        Self { origin: tokio::time::Instant::now(), last: AtomicU64::new(0), time, skew }
     }
 }
 
 impl Clock for SimClock {
     fn monotonic(&self) -> Duration {
-        self.origin.elapsed()
+        let now = match coroutine::now() {
+            Some(now) => now - self.origin,
+            None if tokio::runtime::Handle::try_current().is_ok() => self.origin.elapsed(),
+            // Whoever steps the simulation looks into a process from outside: tokio would tell the machine's time.
+            None => return Duration::from_nanos(self.last.load(Ordering::SeqCst)),
+        };
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.last.fetch_max(nanos, Ordering::SeqCst);
+        now
     }
 
     fn wall(&self) -> Timestamp {

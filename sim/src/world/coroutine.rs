@@ -11,7 +11,7 @@
 use ashlar_runtime::BoxedTask;
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
@@ -20,6 +20,7 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
+use tokio::time::Instant;
 
 type Panic = Box<dyn Any + Send>;
 
@@ -32,7 +33,8 @@ enum Baton {
 }
 
 enum Order {
-    Run(Waker),
+    /// At this time.
+    Run(Waker, Instant),
     /// The host is gone.
     Die,
 }
@@ -54,6 +56,7 @@ struct Died;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Lets simulated time pass in a loop; does nothing elsewhere.
@@ -64,9 +67,14 @@ pub(crate) fn pass(duration: Duration) {
     }
     shared.give(Baton::Task(Stop::Passing(duration)));
     match shared.await_order() {
-        Order::Run(_) => {}
+        Order::Run(_, now) => NOW.with(|present| present.set(Some(now))),
         Order::Die => resume_unwind(Box::new(Died)),
     }
+}
+
+/// The present of the loop that runs on this thread; its thread has no runtime to ask. `None` elsewhere.
+pub(crate) fn now() -> Option<Instant> {
+    NOW.with(Cell::get)
 }
 
 impl Shared {
@@ -102,7 +110,8 @@ impl Shared {
         CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
         let mut future = Some(future);
         loop {
-            let Order::Run(waker) = self.await_order() else { break };
+            let Order::Run(waker, now) = self.await_order() else { break };
+            NOW.with(|present| present.set(Some(now)));
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 let future = future.as_mut().expect("it is there until the loop ends");
                 future.as_mut().poll(&mut Context::from_waker(&waker))
@@ -162,7 +171,7 @@ impl Future for Coroutine {
                 self.passing = None;
                 time_passed = true;
             }
-            self.shared.give(Baton::Loop(Order::Run(context.waker().clone())));
+            self.shared.give(Baton::Loop(Order::Run(context.waker().clone(), present())));
             match self.shared.await_stop() {
                 Stop::Waiting if time_passed => time_passed = false,
                 Stop::Waiting => return Poll::Pending,
@@ -178,6 +187,11 @@ impl Future for Coroutine {
             }
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the simulated clock is made from tokio's")]
+fn present() -> Instant {
+    Instant::now()
 }
 
 impl Drop for Coroutine {
