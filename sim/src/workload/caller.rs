@@ -14,7 +14,7 @@ use ashlar_metadata::{
     query::{Answer, Query},
 };
 use ashlar_runtime::Env;
-use ashlar_types::{BucketName, GroupId, Versioning, service::BucketInfo};
+use ashlar_types::{BucketName, GroupId, RequestId, Versioning, service::BucketInfo};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -157,14 +157,22 @@ impl Caller {
         if let Pace::Suspended(duration) = pace {
             self.env.clock.sleep(duration).await;
         }
+        let too_late = pace != Pace::Usual && self.is_below_floor(group, request).await;
         let mut maybe_done = false;
         for _ in 0..=RETRIES {
             match self.metadata.propose(group, Some(request), command.clone(), LIMIT).await {
                 Ok(Err(Refusal::Expired)) => {
                     self.shared.counts.expired.fetch_add(1, Ordering::SeqCst);
+                    // An attempt that was not answered may have come before the floor.
+                    maybe_done |= !too_late;
                     break;
                 }
-                Ok(outcome) => return Ok(outcome),
+                Ok(outcome) => {
+                    if too_late {
+                        self.odd(format!("{request:?} was below the floor and is answered {outcome:?}"));
+                    }
+                    return Ok(outcome);
+                }
                 Err(MetadataError::Unavailable { .. }) => {}
                 Err(MetadataError::Ambiguous { .. } | MetadataError::Failed(_)) => maybe_done = true,
             }
@@ -174,6 +182,14 @@ impl Caller {
             self.shared.counts.retried.fetch_add(1, Ordering::SeqCst);
         }
         Err(if maybe_done { Failed::Unknown } else { Failed::NotDone })
+    }
+
+    /// Whether a command under this request is refused from now on, whenever it is applied.
+    async fn is_below_floor(&self, group: GroupId, request: RequestId) -> bool {
+        match self.ask(group, Query::GroupState).await {
+            Some(Answer::GroupState(state)) => request.write_epoch < state.floor,
+            Some(_) | None => false,
+        }
     }
 
     pub(super) async fn ask(&self, group: GroupId, query: Query) -> Option<Answer> {
