@@ -23,4 +23,7 @@ pub use client::MetadataClient;
 pub use error::MetadataError;
 pub use node::{MetadataConfig, MetadataNode};
 #[cfg(mutants)]
-pub use planted::{Plant, plant};
+pub use {
+    planted::{Plant, plant},
+    raft::clock::stamp_of_a_leader_ahead_by,
+};

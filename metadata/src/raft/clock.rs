@@ -12,6 +12,7 @@
 //!  - stamps never go back, and never lie below the group's last stamp;
 //!  - where the median is behind them, they stand still until it has caught up.
 
+use crate::planted::{Plant, planted};
 use ashlar_types::{NodeId, Timestamp};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -104,6 +105,15 @@ impl VoterClocks {
         known.get((known.len() - 1) / 2).copied()
     }
 
+    /// What a leader stamps by.
+    pub(crate) fn deciding(&self, leader: NodeId) -> Option<Offset> {
+        if planted(Plant::LeaderClockDecides) {
+            self.0.get(&leader).copied().flatten()
+        } else {
+            self.median()
+        }
+    }
+
     /// How far a voter's clock is ahead of the median, in milliseconds.
     pub(crate) fn skew(&self, voter: NodeId) -> Option<i64> {
         let own = self.0.get(&voter).copied().flatten()?;
@@ -180,3 +190,14 @@ impl Tenure {
 
 #[cfg(test)]
 mod tests;
+
+/// What a leader stamps that is one of three voters and whose wall clock is ahead of the others' by so much.
+#[cfg(mutants)]
+pub fn stamp_of_a_leader_ahead_by(ahead: Duration) -> (Timestamp, Timestamp) {
+    let now = Duration::from_secs(1_000);
+    let (right, wrong) = (Timestamp(50_000_000), Timestamp(50_000_000).plus(ahead));
+    let clock = |wall| Some(Offset::of(wall, now));
+    let voters = [(NodeId(1), clock(wrong)), (NodeId(2), clock(right)), (NodeId(3), clock(right))];
+    let median = VoterClocks(voters.into()).deciding(NodeId(1));
+    (GroupClock::default().stamp(1, now, Timestamp(0), median), right)
+}

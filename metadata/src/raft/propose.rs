@@ -103,7 +103,7 @@ impl Replica {
     fn stamp(&self) -> Result<Timestamp, Refused> {
         let now = self.shared.env.clock.monotonic();
         let applied = self.state.group_state().clock;
-        let median = self.voter_clocks().median();
+        let median = self.voter_clocks().deciding(self.id.node);
         if applied == Timestamp(0) && median.is_none() {
             return Err(Refused::Busy);
         }

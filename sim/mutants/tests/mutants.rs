@@ -6,6 +6,8 @@ extern crate ashlar_metadata_mutants as ashlar_metadata;
 
 #[cfg(test)]
 mod mutants {
+    mod check;
+    mod log;
     mod oracles;
     mod state;
     mod table;

@@ -9,7 +9,7 @@ mod fence;
 mod group;
 
 use self::{calls::Client, group::Replica};
-use ashlar_sim::check::{self, counters, history::Violation};
+use crate::mutants::check::{self, counters, history::Violation};
 
 /// What is counted for the reader: calls that were judged.
 pub(super) type Judged = Result<u64, String>;

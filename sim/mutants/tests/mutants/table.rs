@@ -3,7 +3,14 @@
 use super::oracles::{self, Oracle};
 use ashlar_metadata::{Plant, plant};
 
-const PLANTS: [Plant; 9] = [
+const PLANTS: [Plant; 16] = [
+    Plant::VoteNotSynced,
+    Plant::AckBeforeFlush,
+    Plant::TornTailSwallowsMiddle,
+    Plant::StaleRecordAccepted,
+    Plant::PurgePastPersisted,
+    Plant::WipedVoterVotes,
+    Plant::LeaderClockDecides,
     Plant::CompleteNotAtomic,
     Plant::ConditionOutsideLog,
     Plant::SnapshotWithoutTable,

@@ -1,19 +1,19 @@
 //! One client, which calls at random and writes down what it was answered.
 
 use super::group::{GROUP, Group};
-use ashlar_metadata::{
-    command::{
-        Command, CompleteUpload, CreateUpload, Done, Outcome, PartitionCommand, PutPart, PutVersion, Refusal,
-    },
-    query::{Answer, ContentWanted, Query, VersionAnswer},
-};
-use ashlar_sim::check::{
+use crate::mutants::check::{
     counters::{Counted, VersionRow, recount},
     history::{
         Body, Client as ClientName, Condition, History, ListCall, Listed, ListedVersion, ObjectPage,
         Operation, Outcome as Seen, Place, Reply, UploadName, UploadPage, Value, VersionName, VersionPage,
     },
     recorder::Recorder,
+};
+use ashlar_metadata::{
+    command::{
+        Command, CompleteUpload, CreateUpload, Done, Outcome, PartitionCommand, PutPart, PutVersion, Refusal,
+    },
+    query::{Answer, ContentWanted, Query, VersionAnswer},
 };
 use ashlar_types::{
     Blob, BlobId, BucketId, Chunk, CompletedPart, Content, DriveId, ETag, EtagCondition, ExtentSource,

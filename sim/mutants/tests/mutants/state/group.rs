@@ -1,13 +1,13 @@
 //! State machines in memory, and the entries they were given.
 
 use super::calls::{BUCKETS, Dice, VERSIONED, name};
+use crate::mutants::check::replicas::Rows;
 use ashlar_metadata::{
     command::{Command, Entry, Outcome, PartitionCommand, Refusal},
     kv::{Batch, Direction, KeyRange, Kv, KvRead, MemKv, Table},
     query::{Answer, Query},
     state::{RescanStep, StateMachine},
 };
-use ashlar_sim::check::replicas::Rows;
 use ashlar_types::{BucketName, GroupId, RequestId, SessionId, Timestamp, Versioning, service::BucketInfo};
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
