@@ -4,12 +4,12 @@
 use super::commit::Shared;
 use std::sync::Arc;
 
-/// Runs until the log is closed or has failed.
+/// Runs until the commit thread has ended or failed: while the log is being closed, what waits may need a segment yet.
 pub(super) async fn run(shared: &Shared) {
     loop {
         let (order, surplus) = {
             let mut state = shared.lock();
-            if state.closing && state.space.is_idle() || state.failed.is_some() {
+            if state.committed && state.space.is_idle() || state.failed.is_some() {
                 return;
             }
             (state.space.order(), state.space.take_surplus())

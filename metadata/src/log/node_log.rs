@@ -94,6 +94,8 @@ impl NodeLog {
         let committing = Arc::clone(&shared);
         let _runs_on = env.tasks.driver("raft-log", async move {
             commit::run(&committing).await;
+            committing.lock().committed = true;
+            committing.make.notify_one();
             // Nobody may wait for the end.
             let _ = end.send(true);
         });

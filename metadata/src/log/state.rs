@@ -42,6 +42,8 @@ pub(super) struct State {
     search: Option<Search>,
     pub(super) counts: Counts,
     pub(super) closing: bool,
+    /// The commit thread has ended and wants no more segments.
+    pub(super) committed: bool,
     pub(super) failed: Option<&'static str>,
 }
 
@@ -125,6 +127,7 @@ impl State {
             search: None,
             counts: Counts::default(),
             closing: false,
+            committed: false,
             failed: None,
         }
     }
