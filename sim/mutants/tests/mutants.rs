@@ -2,6 +2,8 @@
 //!
 //! The metadata plane is compiled a second time for this, with a switch for each bug (`metadata/src/planted.rs`).
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "what a bug makes of an answer is not foreseen")]
+
 extern crate ashlar_metadata_mutants as ashlar_metadata;
 
 #[cfg(test)]
