@@ -31,6 +31,8 @@ pub struct Faults {
     damaging: Option<u64>,
     counts: BTreeMap<&'static str, u64>,
     coverage: BTreeMap<&'static str, u64>,
+    /// When `mend` looked last, in its intervals.
+    looked: Option<u64>,
     /// Processes that ended, and since when.
     ended: BTreeMap<usize, u64>,
     /// Replicas that have failed, and since when.
@@ -77,6 +79,7 @@ impl Faults {
             damaging: None,
             counts: BTreeMap::new(),
             coverage: BTreeMap::new(),
+            looked: None,
             ended: BTreeMap::new(),
             failed: BTreeMap::new(),
             frozen: BTreeSet::new(),
@@ -482,9 +485,11 @@ impl Faults {
     /// Starts what ended by itself and replaces what will not work again.
     pub fn mend(&mut self, cluster: &mut Cluster) {
         let now = cluster.millis();
-        if !now.is_multiple_of(MEND_MS) {
+        // Whoever looks seldom need not hit a round number.
+        if self.looked == Some(now / MEND_MS) {
             return;
         }
+        self.looked = Some(now / MEND_MS);
         for index in 0..cluster.hosts.len() {
             if let Some(why) = cluster.hosts[index].take_ended() {
                 cluster.trace().event(format_args!("process of host {index} has ended: {why}"));
